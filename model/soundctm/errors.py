@@ -1,0 +1,102 @@
+"""Everything that can go wrong in the model library, by name.
+
+SoundCTMError
+├── InvalidRequestError     a field of a request is out of its range (carries the violations)
+├── BundleError             a model folder cannot be used
+│   ├── BundleNotFoundError     no such model
+│   ├── DigestMismatchError     a file is not the one the bundle's checksums name
+│   └── TensorMismatchError     tensors are missing, left over or of another shape
+├── CheckpointError         an official file cannot be converted
+├── NonFiniteAudioError     the model produced NaN or infinity
+└── CancelledError          the caller asked to stop
+
+Every message says what was wrong, the value seen, what is allowed and what to do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class SoundCTMError(Exception):
+    """Root of the tree. `reason` is a stable upper-case word for programs; the message is for people."""
+
+    reason = "SOUNDCTM_ERROR"
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """One field that is out of its range: `allowed` is prose, `value` is what was seen."""
+
+    field: str
+    value: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.field} is {self.value}; allowed: {self.allowed}"
+
+
+class InvalidRequestError(SoundCTMError):
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, violations: Iterable[FieldViolation]) -> None:
+        self.violations = tuple(violations)
+        super().__init__("; ".join(str(violation) for violation in self.violations))
+
+
+class BundleError(SoundCTMError):
+    reason = "BUNDLE_UNUSABLE"
+
+
+class BundleNotFoundError(BundleError):
+    reason = "MODEL_NOT_FOUND"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name = name
+        self.known = tuple(known)
+        super().__init__(
+            f"model {name!r} is not installed; known models: {', '.join(self.known) or 'none'}. "
+            "List them with `soundctm models list`, or give the path of a bundle folder."
+        )
+
+
+class DigestMismatchError(BundleError):
+    reason = "DIGEST_MISMATCH"
+
+    def __init__(self, file: Path, expected: str, found: str) -> None:
+        self.file = file
+        super().__init__(
+            f"{file} is truncated or altered: its sha256 is {found}, the bundle names {expected}. "
+            "Install the bundle again; nothing was loaded."
+        )
+
+
+class TensorMismatchError(BundleError):
+    reason = "TENSOR_MISMATCH"
+
+    def __init__(self, where: str, missing: Iterable[str], unexpected: Iterable[str], shapes: Iterable[str]) -> None:
+        self.missing, self.unexpected, self.shapes = tuple(missing), tuple(unexpected), tuple(shapes)
+        parts = [
+            f"{len(names)} {what}: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}"
+            for what, names in (
+                ("missing", self.missing),
+                ("left over", self.unexpected),
+                ("of another shape", self.shapes),
+            )
+            if names
+        ]
+        super().__init__(f"{where}: the tensors do not fit the network described: {'; '.join(parts)}")
+
+
+class CheckpointError(SoundCTMError):
+    reason = "CHECKPOINT_UNUSABLE"
+
+
+class NonFiniteAudioError(SoundCTMError):
+    reason = "NON_FINITE_AUDIO"
+
+
+class CancelledError(SoundCTMError):
+    reason = "CANCELLED"

@@ -1,0 +1,144 @@
+"""What a bundle is made of, as values: sizes, noise levels, ranges. No torch here.
+
+A `BundleSpec` is read from and written to the bundle's `bundle.json`; every module is built from its own part of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar
+
+from soundctm.errors import BundleError
+
+
+class Conditioning(str, Enum):
+    """How t, s and omega reach the layers of the network."""
+
+    PREPENDED_TOKEN = "prepended_token"  # the official layout: one global token at position 0
+    ADAPTIVE_NORM = "adaptive_norm"      # the starter's: scale, shift and gate of every layer
+
+
+class CodecKind(str, Enum):
+    GAUSSIAN_DAC = "gaussian_dac"
+    WHITENED_MEL = "whitened_mel"
+
+
+class TextKind(str, Enum):
+    CLAP = "clap"
+    MINILM = "minilm"
+
+
+@dataclass(frozen=True)
+class DiTSpec:
+    """Sizes of the diffusion transformer. The defaults are the official layout's."""
+
+    io_channels: int
+    embed_dim: int
+    depth: int
+    num_heads: int
+    cond_dim: int
+    conditioning: Conditioning = Conditioning.PREPENDED_TOKEN
+    patch_frames: int = 1        # latent frames folded into one token
+    feed_forward_mult: int = 4
+    qk_norm: bool = False
+    pooled_text: bool = False    # add the mean text token to the conditioning vector (adaptive norm only)
+
+
+@dataclass(frozen=True)
+class DiffusionSpec:
+    """EDM noise levels (Karras et al. 2022). Latents have standard deviation `sigma_data`."""
+
+    sigma_data: float = 0.5
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+
+@dataclass(frozen=True)
+class CodecSpec:
+    """Latent <-> waveform. `options` are the constructor arguments of the codec named by `kind`."""
+
+    kind: CodecKind
+    latent_channels: int
+    hop_samples: int
+    sample_rate_hz: int = 44100
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """Prompt -> tokens [L, dim]. `options` are the constructor arguments of the encoder named by `kind`."""
+
+    kind: TextKind
+    dim: int
+    max_tokens: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What a request may ask of this bundle. `omega` is the interval the student was distilled with."""
+
+    omega_min: float
+    omega_max: float
+    omega_default: float
+    min_seconds: float = 0.5
+    max_seconds: float = 10.0
+    max_steps: int = 64
+    nu_max: float = 10.0
+    max_prompt_chars: int = 1000
+
+
+@dataclass(frozen=True)
+class BundleSpec:
+    name: str
+    description: str
+    network: DiTSpec
+    diffusion: DiffusionSpec
+    codec: CodecSpec
+    text: TextSpec
+    ranges: Ranges
+    licence: str
+
+    def latent_frames(self, seconds: float) -> int:
+        """Latent frames that hold `seconds` of sound, rounded up to whole tokens."""
+        samples = math.ceil(seconds * self.codec.sample_rate_hz)
+        frames = math.ceil(samples / self.codec.hop_samples)
+        patch = self.network.patch_frames
+        return math.ceil(frames / patch) * patch
+
+    def samples(self, seconds: float) -> int:
+        """Length of the trimmed clip in samples."""
+        return round(seconds * self.codec.sample_rate_hz)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> BundleSpec:
+        """Raises BundleError naming the field when the data does not describe a bundle."""
+        try:
+            return cls(
+                name=str(data["name"]),
+                description=str(data["description"]),
+                network=_build(
+                    DiTSpec, {**data["network"], "conditioning": Conditioning(data["network"]["conditioning"])}
+                ),
+                diffusion=_build(DiffusionSpec, data["diffusion"]),
+                codec=_build(CodecSpec, {**data["codec"], "kind": CodecKind(data["codec"]["kind"])}),
+                text=_build(TextSpec, {**data["text"], "kind": TextKind(data["text"]["kind"])}),
+                ranges=_build(Ranges, data["ranges"]),
+                licence=str(data["licence"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"the bundle's spec is not valid: {type(error).__name__}: {error}") from error
+
+
+_T = TypeVar("_T")
+
+
+def _build(cls: type[_T], data: dict[str, Any]) -> _T:
+    return cls(**data)

@@ -1,0 +1,80 @@
+"""Bells and drums."""
+
+import numpy as np
+
+from soundctm_training.synth.primitives import (
+    SAMPLE_RATE_HZ,
+    Audio,
+    Rendering,
+    Rng,
+    band_noise,
+    choose,
+    decay,
+    log_uniform,
+    modes,
+    onsets,
+    place,
+    room,
+    sine,
+    time_axis,
+    to_samples,
+    uniform,
+)
+
+# The partials of a tuned bell over its prime, from the hum an octave below, and their loudness.
+_BELL_RATIOS = (0.5, 1, 1.19, 1.5, 2, 2.52, 2.67, 3.01, 4.1, 5.4)
+_BELL_GAINS = (0.4, 1, 0.7, 0.4, 0.9, 0.4, 0.3, 0.3, 0.25, 0.15)
+
+
+def bell(rng: Rng, samples: int) -> Rendering:
+    kind = choose(rng, ("church", "church", "small", "hand"))
+    low_hz, high_hz, tau_seconds, gap_low, gap_high = {
+        "church": (180.0, 420.0, 1.8, 1.5, 2.4),
+        "small": (1500.0, 3000.0, 0.6, 0.5, 1.3),
+        "hand": (700.0, 1400.0, 0.8, 0.4, 0.8),
+    }[kind]
+    prime_hz = log_uniform(rng, low_hz, high_hz)
+    length = min(samples, to_samples(5 * tau_seconds))
+    taus = [tau_seconds / ratio**0.7 for ratio in _BELL_RATIOS]
+    toll = modes(rng, [prime_hz * ratio for ratio in _BELL_RATIOS], taus, _BELL_GAINS, length)
+    place(toll, 0.5 * band_noise(rng, 1500, prime_hz, 6 * prime_hz) * decay(1500, 0.004), 0)
+    gap_seconds = uniform(rng, gap_low, gap_high)
+    audio = np.zeros(samples, np.float32)
+    for start in onsets(rng, samples, 0.2, 0.96 * gap_seconds, 1.04 * gap_seconds):
+        place(audio, toll * np.float32(uniform(rng, 0.8, 1.0)), start)
+    return Rendering(room(rng, audio, 1.5, 0.2), {"kind": kind})
+
+
+def _kick(rng: Rng) -> Audio:
+    length = 16000
+    drop = uniform(rng, 42, 58) + uniform(rng, 90, 250) * np.exp(-time_axis(length) / 0.025)
+    kick = sine(drop) * decay(length, uniform(rng, 0.09, 0.2))
+    place(kick, 0.25 * band_noise(rng, 400, 1000, 9000) * decay(400, 0.002), 0)
+    return kick
+
+
+def _snare(rng: Rng) -> Audio:
+    length = 12000
+    skin = modes(rng, [log_uniform(rng, 170, 220), log_uniform(rng, 300, 360)], [0.06, 0.05], [1, 0.5], length)
+    return 0.6 * skin + 0.6 * band_noise(rng, length, 900, 12000) * decay(length, uniform(rng, 0.05, 0.1))
+
+
+def _hat(rng: Rng) -> Audio:
+    return 0.5 * band_noise(rng, 4000, 6500, 17000, order=4) * decay(4000, 0.018)
+
+
+def drums(rng: Rng, samples: int) -> Rendering:
+    """A drum kit: kick and snare in one of three bar patterns of eighths, with a hat on each."""
+    pace = choose(rng, ("slow", "fast"))
+    eighth_seconds = 30 / (uniform(rng, 78, 98) if pace == "slow" else uniform(rng, 120, 150))
+    kicks, snares = choose(rng, (((0, 5), (2, 6)), ((0, 4), (2, 6)), ((0, 3, 4), (2, 6, 7))))
+    kick, snare, hat = _kick(rng), _snare(rng), _hat(rng)
+    audio = np.zeros(samples, np.float32)
+    for index in range(int(samples / SAMPLE_RATE_HZ / eighth_seconds) + 1):
+        start = index * eighth_seconds * SAMPLE_RATE_HZ
+        place(audio, hat * np.float32(0.7 if index % 2 else 1.0), start)
+        if index % 8 in kicks:
+            place(audio, kick, start)
+        if index % 8 in snares:
+            place(audio, snare, start)
+    return Rendering(room(rng, audio, 0.4, 0.08), {"pace": pace})
