@@ -1,0 +1,47 @@
+"""What runs a bundle. One protocol for PyTorch and, later, exported graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soundctm.spec import BundleSpec
+
+Floats = NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """Arrays (`Any` below) are the engine's own kind, on its own device; they support +, - and * with themselves
+    and with floats. `text` handles are opaque: one per prompt, made once, usable for any number of jumps.
+    """
+
+    @property
+    def spec(self) -> BundleSpec: ...
+
+    @property
+    def digest(self) -> str:
+        """Digest of the bundle: part of every recipe."""
+        ...
+
+    def encode_text(self, prompts: Sequence[str]) -> list[Any]:
+        """One handle per prompt, cached by prompt."""
+        ...
+
+    def array(self, values: Floats) -> Any:
+        """Bring values to the engine's device."""
+        ...
+
+    def jump(self, z: Any, t: Sequence[float], s: Sequence[float], omega: Sequence[float], text: Sequence[Any]) -> Any:
+        """G (eq. 6) for a batch: z [B, C, T], one t, s, omega and text handle per row -> [B, C, T]."""
+        ...
+
+    def decode(self, z: Any, seeds: Sequence[int]) -> Floats:
+        """Latents [B, C, T] -> audio float32 [B, channels, T * hop]; a decoder's own noise comes from the seeds."""
+        ...
+
+    def encode(self, audio: Floats, seeds: Sequence[int]) -> Any:
+        """Audio float32 [B, channels, samples] -> latents [B, C, T] of standard deviation sigma_data."""
+        ...

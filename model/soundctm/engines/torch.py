@@ -1,0 +1,96 @@
+"""The PyTorch engine."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from soundctm.bundle import CODEC_FILE, NETWORK_FILE, Bundle
+from soundctm.codecs.loading import load_codec
+from soundctm.codecs.protocol import Codec
+from soundctm.engines.protocol import Floats
+from soundctm.networks import preconditioning
+from soundctm.networks.dit import DiT, TextContext
+from soundctm.networks.loading import load_into, read_tensors
+from soundctm.noise import Stream, standard_normal
+from soundctm.spec import BundleSpec
+from soundctm.text.loading import load_text_encoder
+from soundctm.text.protocol import TextEncoder
+
+_CACHED_PROMPTS = 256
+
+
+class TorchEngine:
+    """Runs a bundle's networks on one device in float32. Not thread-safe: one worker owns it."""
+
+    def __init__(
+        self, spec: BundleSpec, digest: str, network: DiT, codec: Codec, text: TextEncoder, device: torch.device
+    ) -> None:
+        self.spec, self.digest = spec, digest
+        self._network = network.to(device).eval().requires_grad_(False)
+        self._codec = codec.to(device).eval().requires_grad_(False)
+        self._text, self._device = text, device
+        self._contexts: OrderedDict[str, TextContext] = OrderedDict()
+
+    def encode_text(self, prompts: Sequence[str]) -> list[TextContext]:
+        """One context (batch of 1) per prompt. The text encoder runs once per prompt it has not seen lately."""
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._contexts]
+        found = {prompt: self._contexts[prompt] for prompt in prompts if prompt in self._contexts}
+        with torch.inference_mode():
+            for prompt in new:  # one at a time: the result must not depend on which prompts share a batch
+                tokens, mask = self._text.encode([prompt])
+                found[prompt] = self._network.encode_context(tokens.to(self._device), mask.to(self._device))
+        for prompt in prompts:
+            self._contexts[prompt] = found[prompt]
+            self._contexts.move_to_end(prompt)
+        while len(self._contexts) > _CACHED_PROMPTS:
+            self._contexts.popitem(last=False)
+        return [found[prompt] for prompt in prompts]
+
+    def array(self, values: Floats) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
+
+    def jump(
+        self, z: Tensor, t: Sequence[float], s: Sequence[float], omega: Sequence[float], text: Sequence[TextContext]
+    ) -> Tensor:
+        levels = [torch.tensor(row, dtype=torch.float32, device=self._device) for row in (t, s, omega)]
+        context = text[0] if len(text) == 1 else TextContext.cat(list(text))
+        with torch.inference_mode():
+            return preconditioning.jump(self._network, z, *levels, context, self.spec.diffusion.sigma_data)
+
+    def decode(self, z: Tensor, seeds: Sequence[int]) -> Floats:
+        noise = self._noise(seeds, Stream.DECODER, self._codec.decoder_noise_shape(z.shape[-1]))
+        with torch.inference_mode():
+            return self._codec.decode(z, noise).cpu().numpy()  # type: ignore[no-any-return]
+
+    def encode(self, audio: Floats, seeds: Sequence[int]) -> Tensor:
+        noise = self._noise(seeds, Stream.ENCODER, self._codec.encoder_noise_shape(audio.shape[-1]))
+        with torch.inference_mode():
+            return self._codec.encode(self.array(audio), noise)
+
+    def _noise(self, seeds: Sequence[int], stream: Stream, shape: tuple[int, int] | None) -> Tensor | None:
+        if shape is None:
+            return None
+        return self.array(np.stack([standard_normal(seed, stream, 0, shape) for seed in seeds]))
+
+
+def load_engine(
+    bundle: Bundle, device: str = "cpu", on_progress: Callable[[str], None] = lambda part: None
+) -> TorchEngine:
+    """Verify a bundle's checksums and load it. `on_progress` names each part as it begins.
+
+    Raises DigestMismatchError, TensorMismatchError, BundleError.
+    """
+    on_progress("checksums")
+    bundle.verify()
+    on_progress("network")
+    network = load_into(lambda: DiT(bundle.spec.network), read_tensors(bundle.file(NETWORK_FILE)), NETWORK_FILE)
+    on_progress("codec")
+    codec = load_codec(bundle.spec, read_tensors(bundle.file(CODEC_FILE)))
+    on_progress("text encoder")
+    text = load_text_encoder(bundle)
+    return TorchEngine(bundle.spec, bundle.digest, network, codec, text, torch.device(device))

@@ -1,0 +1,21 @@
+"""Where things are: the one place of the model library that reads the environment."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+import platformdirs
+
+STARTER = "starter"
+
+
+def models_dir() -> Path:
+    """Folder of installed bundles: $SOUNDCTM_MODELS, or the user's data folder."""
+    return Path(os.environ.get("SOUNDCTM_MODELS") or Path(platformdirs.user_data_dir("soundctm")) / "models")
+
+
+def starter_dir() -> Path:
+    """The bundle that ships in the package."""
+    return Path(str(resources.files("soundctm") / "starter" / "bundle"))
