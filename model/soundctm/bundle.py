@@ -37,7 +37,8 @@ class Bundle:
     def file(self, name: str) -> Path:
         """Path of one file. Raises BundleError when the bundle names no such file."""
         if name not in self.files:
-            raise BundleError(f"{self.path / MANIFEST} names no file {name!r}; it names: {', '.join(sorted(self.files))}")
+            known = ", ".join(sorted(self.files))
+            raise BundleError(f"{self.path / MANIFEST} names no file {name!r}; it names: {known}")
         return self.path / name
 
     def verify(self) -> None:

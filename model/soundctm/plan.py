@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ def make_plan(steps: int, gamma: float, diffusion: DiffusionSpec) -> Plan:
         raise ValueError(f"gamma is {gamma}; allowed: 0 to 1")
     sigmas = [float(sigma) for sigma in karras_sigmas(steps + 1, diffusion)]
     jumps = []
-    for index, (t, s_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+    for index, (t, s_next) in enumerate(itertools.pairwise(sigmas)):
         last = index == steps - 1
         if last or gamma == 0.0:
             jumps.append(Jump(t, s_next, 0.0))

@@ -97,7 +97,7 @@ def _require_valid(recipe: Recipe, spec: BundleSpec) -> None:
         *_integer("steps", recipe.steps, 1, spec.ranges.max_steps),
         *_number("seconds", recipe.seconds, spec.ranges.min_seconds, spec.ranges.max_seconds),
         *_number("gamma", recipe.gamma, 0.0, 1.0),
-        *_number("omega", recipe.omega, spec.ranges.omega_min, spec.ranges.omega_max, "the range it was distilled with"),
+        *_number("omega", recipe.omega, spec.ranges.omega_min, spec.ranges.omega_max, "what it was distilled with"),
         *_number("nu", recipe.nu, 0.0, spec.ranges.nu_max),
     ]
     if violations:

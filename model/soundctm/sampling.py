@@ -45,6 +45,6 @@ def run_plan(
     for index, step in enumerate(plan):
         z = jump(z, step)
         if step.noise_std > 0.0:
-            z = z + step.noise_std * step_noise(index)  # type: ignore[operator]
+            z = z + step.noise_std * step_noise(index)  # type: ignore[operator,assignment]
         on_jump(index + 1, z)
     return z

@@ -8,25 +8,25 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from soundctm.errors import BundleError
 
 
-class Conditioning(str, Enum):
+class Conditioning(StrEnum):
     """How t, s and omega reach the layers of the network."""
 
     PREPENDED_TOKEN = "prepended_token"  # the official layout: one global token at position 0
     ADAPTIVE_NORM = "adaptive_norm"      # the starter's: scale, shift and gate of every layer
 
 
-class CodecKind(str, Enum):
+class CodecKind(StrEnum):
     GAUSSIAN_DAC = "gaussian_dac"
     WHITENED_MEL = "whitened_mel"
 
 
-class TextKind(str, Enum):
+class TextKind(StrEnum):
     CLAP = "clap"
     MINILM = "minilm"
 
@@ -39,7 +39,8 @@ class DiTSpec:
     embed_dim: int
     depth: int
     num_heads: int
-    cond_dim: int
+    cond_dim: int                # of the text encoder's tokens
+    context_dim: int | None = None  # of the embedded text the layers attend to; None = cond_dim
     conditioning: Conditioning = Conditioning.PREPENDED_TOKEN
     patch_frames: int = 1        # latent frames folded into one token
     feed_forward_mult: int = 4

@@ -24,4 +24,4 @@ class Codec(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, audio: Tensor, noise: Tensor | None) -> Tensor:
-        """[B, 1, samples], padded right with zeros to whole frames, -> [B, C, T]. Without noise: the posterior's mean."""
+        """[B, 1, samples], padded right with zeros to whole frames, -> [B, C, T]. No noise: the posterior's mean."""

@@ -57,20 +57,25 @@ class TorchEngine:
     def jump(
         self, z: Tensor, t: Sequence[float], s: Sequence[float], omega: Sequence[float], text: Sequence[TextContext]
     ) -> Tensor:
-        levels = [torch.tensor(row, dtype=torch.float32, device=self._device) for row in (t, s, omega)]
         context = text[0] if len(text) == 1 else TextContext.cat(list(text))
+        sigma_data = self.spec.diffusion.sigma_data
         with torch.inference_mode():
-            return preconditioning.jump(self._network, z, *levels, context, self.spec.diffusion.sigma_data)
+            return preconditioning.jump(
+                self._network, z, self._rows(t), self._rows(s), self._rows(omega), context, sigma_data
+            )
 
     def decode(self, z: Tensor, seeds: Sequence[int]) -> Floats:
         noise = self._noise(seeds, Stream.DECODER, self._codec.decoder_noise_shape(z.shape[-1]))
         with torch.inference_mode():
-            return self._codec.decode(z, noise).cpu().numpy()  # type: ignore[no-any-return]
+            return self._codec.decode(z, noise).cpu().numpy()
 
     def encode(self, audio: Floats, seeds: Sequence[int]) -> Tensor:
         noise = self._noise(seeds, Stream.ENCODER, self._codec.encoder_noise_shape(audio.shape[-1]))
         with torch.inference_mode():
             return self._codec.encode(self.array(audio), noise)
+
+    def _rows(self, values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=self._device)
 
     def _noise(self, seeds: Sequence[int], stream: Stream, shape: tuple[int, int] | None) -> Tensor | None:
         if shape is None:

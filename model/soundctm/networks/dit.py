@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -111,7 +112,8 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
 
 
 def _heads(x: Tensor, head_dim: int) -> Tensor:
-    return x.unflatten(-1, (-1, head_dim)).transpose(-3, -2)  # [..., N, E] -> [..., heads, N, head_dim]
+    batch, length, _ = x.shape
+    return x.reshape(batch, length, -1, head_dim).transpose(1, 2)  # [B, N, E] -> [B, heads, N, head_dim]
 
 
 class SelfAttention(nn.Module):
@@ -131,15 +133,16 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """kv heads = cond_dim / head_dim; each is repeated consecutively for its share of the query heads."""
+    """kv heads = context_dim / head_dim; each is repeated consecutively for its share of the query heads."""
 
     def __init__(self, spec: DiTSpec) -> None:
         super().__init__()
         self.head_dim = spec.embed_dim // spec.num_heads
-        self.repeats = spec.num_heads // (spec.cond_dim // self.head_dim)
+        context_dim = spec.context_dim or spec.cond_dim
+        self.repeats = spec.num_heads // (context_dim // self.head_dim)
         self.qk_norm = spec.qk_norm
         self.to_q = nn.Linear(spec.embed_dim, spec.embed_dim, bias=False)
-        self.to_kv = nn.Linear(spec.cond_dim, 2 * spec.cond_dim, bias=False)
+        self.to_kv = nn.Linear(context_dim, 2 * context_dim, bias=False)
         self.to_out = nn.Linear(spec.embed_dim, spec.embed_dim, bias=False)
 
     def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,7 +190,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """x += selfattn(LN x); x += crossattn(LN x, text); x += FF(LN x). With adaptive norm, each LN and sum is modulated."""
+    """x += selfattn(LN x); x += crossattn(LN x, text); x += FF(LN x). Adaptive norm modulates the first and last."""
 
     def __init__(self, spec: DiTSpec) -> None:
         super().__init__()
@@ -233,6 +236,10 @@ class Transformer(nn.Module):
         self.rotary_pos_emb = RotaryEmbedding(max(spec.embed_dim // spec.num_heads // 2, 32))
         self.layers = nn.ModuleList(Layer(spec) for _ in range(spec.depth))
 
+    def blocks(self) -> list[Layer]:
+        """The layers, typed."""
+        return cast(list[Layer], list(self.layers))
+
 
 def _mlp(inputs: int, dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, dim), nn.SiLU(), nn.Linear(dim, dim))
@@ -250,7 +257,7 @@ class DiT(nn.Module):
         self.to_cond_embed = nn.Sequential(
             nn.Linear(spec.cond_dim, spec.cond_dim, bias=False),
             nn.SiLU(),
-            nn.Linear(spec.cond_dim, spec.cond_dim, bias=False),
+            nn.Linear(spec.cond_dim, spec.context_dim or spec.cond_dim, bias=False),
         )
         self.transformer = Transformer(spec)
         self.preprocess_conv = nn.Conv1d(spec.io_channels, spec.io_channels, 1, bias=False)
@@ -267,12 +274,11 @@ class DiT(nn.Module):
     def _zero_outputs(self) -> None:
         """Official initialisation: residual branches start at zero. So do the starter's s and omega embeddings."""
         outputs: list[nn.Module] = [self.preprocess_conv, self.postprocess_conv]
-        for layer in self.transformer.layers:
-            assert isinstance(layer, Layer)
+        for layer in self.transformer.blocks():
             outputs += [layer.self_attn.to_out, layer.cross_attn.to_out, layer.ff.ff[2]]
         if self.adaptive:  # adaLN-zero gates do the zeroing of attention and feed-forward
             outputs = [self.preprocess_conv, self.postprocess_conv, self.transformer.project_out]
-            outputs += [layer.cross_attn.to_out for layer in self.transformer.layers]  # type: ignore[union-attr,misc]
+            outputs += [layer.cross_attn.to_out for layer in self.transformer.blocks()]
             outputs += [self.to_s_embed[2], self.to_omega_embed[2], self.final_modulation]
         for module in outputs:
             for parameter in module.parameters():
@@ -289,10 +295,10 @@ class DiT(nn.Module):
             weights = torch.ones(tokens.shape[:2], device=tokens.device) if mask is None else mask.to(tokens.dtype)
             mean = (tokens * weights[..., None]).sum(1) / weights.sum(1, keepdim=True).clamp(min=1.0)
             pooled = self.to_pooled_embed(functional.normalize(mean, dim=-1) * math.sqrt(self.spec.cond_dim))
-        attentions = [layer.cross_attn for layer in self.transformer.layers]  # type: ignore[union-attr]
+        attentions = [layer.cross_attn for layer in self.transformer.blocks()]
         if tokens.shape[1] == 1 and not general:
-            return TextContext(constant=torch.stack([a.constant(context) for a in attentions], dim=1), pooled=pooled)  # type: ignore[operator,union-attr]
-        pairs = [a.keys_values(context) for a in attentions]  # type: ignore[operator,union-attr]
+            return TextContext(constant=torch.stack([a.constant(context) for a in attentions], dim=1), pooled=pooled)
+        pairs = [a.keys_values(context) for a in attentions]
         keys, values = (torch.stack(parts, dim=1) for parts in zip(*pairs, strict=True))
         return TextContext(keys=keys, values=values, mask=mask, pooled=pooled)
 
@@ -313,9 +319,11 @@ class DiT(nn.Module):
         return self.to_omega_embed(omega_embedding(omega / _OMEGA_SCALE, self.spec.embed_dim))  # type: ignore[no-any-return]
 
     def embed(self, x: Tensor, level: Tensor) -> Tensor:
-        """Latent [B, C, T] -> what the first layer gets [B, N, E]; N = T/patch, plus the token when one is prepended."""
+        """Latent [B, C, T] -> what the first layer gets [B, N, E]; N = T/patch, plus the prepended token if any."""
         x = x + self.preprocess_conv(x)
-        tokens = x.unflatten(2, (-1, self.spec.patch_frames)).permute(0, 2, 1, 3).flatten(2)  # [B, N, C * patch]
+        batch, channels, frames = x.shape
+        patches = x.reshape(batch, channels, frames // self.spec.patch_frames, self.spec.patch_frames)
+        tokens = patches.permute(0, 2, 1, 3).flatten(2)  # [B, N, C * patch]
         hidden: Tensor = self.transformer.project_in(tokens)
         return hidden if self.adaptive else torch.cat([level[:, None], hidden], dim=1)
 
@@ -323,7 +331,7 @@ class DiT(nn.Module):
         """Output of every layer in turn, each [B, N, E]."""
         angles = self.transformer.rotary_pos_emb(hidden.shape[1])
         outputs = []
-        for index, layer in enumerate(self.transformer.layers):
+        for index, layer in enumerate(self.transformer.blocks()):
             hidden = layer(hidden, angles, context, index, level)
             outputs.append(hidden)
         return outputs
@@ -331,7 +339,7 @@ class DiT(nn.Module):
     def run_layers_in_parallel(self, hidden: Tensor, context: TextContext, level: Tensor) -> list[Tensor]:
         """Every layer applied to the SAME input: what the official code calls the teacher's features."""
         angles = self.transformer.rotary_pos_emb(hidden.shape[1])
-        return [layer(hidden, angles, context, i, level) for i, layer in enumerate(self.transformer.layers)]
+        return [layer(hidden, angles, context, i, level) for i, layer in enumerate(self.transformer.blocks())]
 
     def project(self, hidden: Tensor, level: Tensor) -> Tensor:
         """Last hidden state [B, N, E] -> raw output F [B, C, T]."""
@@ -341,7 +349,9 @@ class DiT(nn.Module):
         else:
             hidden = hidden[:, 1:]
         tokens = self.transformer.project_out(hidden)  # [B, N, C * patch]
-        y = tokens.unflatten(2, (self.spec.io_channels, -1)).permute(0, 2, 1, 3).flatten(2)
+        batch, length, _ = tokens.shape
+        patches = tokens.reshape(batch, length, self.spec.io_channels, self.spec.patch_frames)
+        y = patches.permute(0, 2, 1, 3).flatten(2)  # [B, C, T]
         return y + self.postprocess_conv(y)  # type: ignore[no-any-return]
 
     def forward(
