@@ -1,4 +1,4 @@
-"""Weights into modules: never random-initialised first, never two copies in memory."""
+"""Putting stored tensors into a network: never two copies, never a random initialisation, nothing passes silently."""
 
 from __future__ import annotations
 
@@ -12,35 +12,44 @@ from torch import Tensor, nn
 
 from soundctm.errors import BundleError, TensorMismatchError
 
-_Module = TypeVar("_Module", bound=nn.Module)
+M = TypeVar("M", bound=nn.Module)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, memory-mapped. Raises BundleError."""
+    """Tensors of a safetensors file, memory-mapped; stored half precision is widened to float32.
+
+    Raises BundleError when the file cannot be read.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{path} is no readable safetensors file ({error}). Install the bundle again.") from error
+    return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
 
 
-def load_into(factory: Callable[[], _Module], tensors: Mapping[str, Tensor], where: str) -> _Module:
-    """Build on the meta device and adopt `tensors`; half-precision storage is widened to float32 tensor by tensor.
+def load_into(module_factory: Callable[[], M], tensors: Mapping[str, Tensor], where: str) -> M:
+    """Build a module on the meta device and give it `tensors` themselves (memory-mapped ones stay mapped).
 
-    Raises TensorMismatchError naming what is missing, left over or of another shape.
+    Returns the module frozen and in evaluation mode. `where` names the source in errors.
+    Raises TensorMismatchError when a name is missing, left over or of another shape.
     """
     with torch.device("meta"):
-        module = factory()
+        module = module_factory()
+    check_fit(module, tensors, where)
+    module.load_state_dict(dict(tensors), assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raises TensorMismatchError unless names and shapes of `tensors` are exactly the module's."""
     wanted = module.state_dict()
     missing = sorted(wanted.keys() - tensors.keys())
     unexpected = sorted(tensors.keys() - wanted.keys())
     shapes = [
-        f"{name} {list(tensors[name].shape)} (needs {list(wanted[name].shape)})"
-        for name in sorted(wanted.keys() & tensors.keys())
-        if tensors[name].shape != wanted[name].shape
+        f"{name} {list(tensors[name].shape)} instead of {list(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in tensors and tensors[name].shape != tensor.shape
     ]
     if missing or unexpected or shapes:
         raise TensorMismatchError(where, missing, unexpected, shapes)
-    widened = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
-    module.load_state_dict(widened, assign=True)
-    return module
