@@ -7,6 +7,7 @@ from soundctm_training.synth.primitives import (
     Audio,
     Rendering,
     Rng,
+    as_audio,
     band_noise,
     choose,
     equalise,
@@ -28,8 +29,9 @@ def crickets(rng: Rng, samples: int) -> Rendering:
         t = time_axis(samples) + np.float32(uniform(rng, 0, 3))
         period_seconds = uniform(rng, 0.5, 1.0)
         trill = np.maximum(0, np.sin(2 * np.pi * uniform(rng, 22, 34) * t)) ** 2
-        singing = (t % period_seconds) < 0.45 * period_seconds
-        audio += sine(np.full(samples, uniform(rng, 3800, 5600))) * trill * singing * uniform(rng, 0.3, 1.0)
+        part = np.minimum(1, (t % period_seconds) / (0.45 * period_seconds))
+        song = np.maximum(0, np.sin(np.pi * part)) ** 0.4  # a hard gate would click
+        audio += sine(np.full(samples, uniform(rng, 3800, 5600))) * trill * song * uniform(rng, 0.3, 1.0)
     if kind == "many":
         audio += 0.03 * band_noise(rng, samples, 100, 4000, -5)
     return Rendering(audio.astype(np.float32), {"kind": kind})
@@ -39,7 +41,7 @@ def _chirp(rng: Rng, pitch_hz: float, shape: int) -> Audio:
     length = to_samples(uniform(rng, 0.05, 0.13))
     x = np.linspace(0, 1, length, dtype=np.float32)
     bend = (0.35 * x, -0.35 * x, 0.2 * np.sin(18 * x))[shape]
-    return (sine(pitch_hz * (1 + bend + uniform(rng, -0.05, 0.05))) * np.sin(np.pi * x)).astype(np.float32)
+    return as_audio(sine(pitch_hz * (1 + bend + uniform(rng, -0.05, 0.05))) * np.sin(np.pi * x))
 
 
 def birds(rng: Rng, samples: int) -> Rendering:
@@ -64,7 +66,7 @@ def _bark(rng: Rng, kind: str, pitch_hz: float) -> Audio:
     x = np.linspace(0, 1, length, dtype=np.float32)
     throat = sawtooth(pitch_hz * (1 + 0.5 * np.sin(np.pi * x) - 0.2 * x)) + 0.35 * band_noise(rng, length, 300, 5000)
     envelope = np.abs(np.sin(np.pi * x**0.6)) ** 1.2
-    return (equalise(throat, 200, 5000, formants) * envelope).astype(np.float32)
+    return as_audio(equalise(throat, 200, 5000, formants) * envelope)
 
 
 def dog(rng: Rng, samples: int) -> Rendering:

@@ -7,6 +7,7 @@ from soundctm_training.synth.primitives import (
     Audio,
     Rendering,
     Rng,
+    as_audio,
     attack_decay,
     band_noise,
     choose,
@@ -38,7 +39,7 @@ def _blast(rng: Rng, kind: str, length: int) -> Audio:
         bits = [band_noise(rng, 900, log_uniform(rng, 700, 3000), 9000) * decay(900, 0.004) for _ in range(8)]
         scatter(rng, debris, 40, bits, 0.03, 0.4)
         blast += debris * attack_decay(length, 0.2, 0.7)
-    return blast
+    return as_audio(blast)
 
 
 def explosion(rng: Rng, samples: int) -> Rendering:

@@ -182,7 +182,7 @@ def typing(rng: Rng, samples: int) -> Rendering:
 
 def applause(rng: Rng, samples: int) -> Rendering:
     kind = choose(rng, ("few", "small", "large", "large"))
-    claps_hz, wash_gain = {"few": (16.0, 0.0), "small": (55.0, 0.05), "large": (260.0, 0.3)}[kind]
+    claps_hz, wash_gain = {"few": (16.0, 0.0), "small": (55.0, 0.05), "large": (170.0, 0.12)}[kind]
     claps = [
         band_noise(rng, 1800, log_uniform(rng, 500, 1100), log_uniform(rng, 2500, 6000))
         * decay(1800, log_uniform(rng, 0.004, 0.009))

@@ -6,6 +6,7 @@ from soundctm_training.synth.primitives import (
     Audio,
     Rendering,
     Rng,
+    as_audio,
     band_noise,
     choose,
     cycles,
@@ -62,12 +63,12 @@ def _siren_pitch_hz(rng: Rng, kind: str, samples: int) -> Audio:
     t = time_axis(samples) + np.float32(uniform(rng, 0, 8))
     if kind == "police":
         rate_hz = uniform(rng, 0.3, 0.5) if rng.random() < 0.6 else uniform(rng, 2.5, 3.5)
-        return (1000 + 420 * np.sin(2 * np.pi * rate_hz * t)).astype(np.float32)
+        return as_audio(1000 + 420 * np.sin(2 * np.pi * rate_hz * t))
     if kind == "ambulance":
         low_hz = uniform(rng, 400, 480)
         return np.where((t * uniform(rng, 0.8, 1.1)) % 1 < 0.5, low_hz, 1.34 * low_hz).astype(np.float32)
     wail = 0.5 - 0.5 * np.cos(2 * np.pi * t / uniform(rng, 4.0, 6.0))
-    return (280 + 330 * wail**0.7).astype(np.float32)
+    return as_audio(280 + 330 * wail**0.7)
 
 
 def siren(rng: Rng, samples: int) -> Rendering:

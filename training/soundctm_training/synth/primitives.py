@@ -33,6 +33,10 @@ class Rendering:
 Recipe = Callable[[Rng, int], Rendering]
 
 
+def as_audio(values: npt.ArrayLike) -> Audio:
+    return np.asarray(values, np.float32)
+
+
 def choose(rng: Rng, items: Sequence[Item]) -> Item:
     return items[int(rng.integers(len(items)))]
 
@@ -55,12 +59,12 @@ def time_axis(samples: int) -> Audio:
 
 
 def decay(samples: int, tau_seconds: float) -> Audio:
-    return np.exp(-time_axis(samples) / np.float32(tau_seconds)).astype(np.float32)
+    return as_audio(np.exp(-time_axis(samples) / np.float32(tau_seconds)))
 
 
 def attack_decay(samples: int, attack_seconds: float, tau_seconds: float) -> Audio:
     t = time_axis(samples)
-    return ((1 - np.exp(-t / attack_seconds)) * np.exp(-t / tau_seconds)).astype(np.float32)
+    return as_audio((1 - np.exp(-t / attack_seconds)) * np.exp(-t / tau_seconds))
 
 
 def _band_gain(frequency_hz: Audio, low_hz: float, high_hz: float, order: int) -> Audio:
@@ -71,7 +75,7 @@ def _band_gain(frequency_hz: Audio, low_hz: float, high_hz: float, order: int) -
 
 
 def _frequencies_hz(length: int) -> Audio:
-    return (rfftfreq(length, 1 / SAMPLE_RATE_HZ) + 1.0).astype(np.float32)  # 1 Hz up: no division by zero at DC
+    return as_audio(rfftfreq(length, 1 / SAMPLE_RATE_HZ) + 1.0)  # 1 Hz up: no division by zero at DC
 
 
 def band_noise(
@@ -90,7 +94,7 @@ def band_noise(
     if slope_db_per_octave:
         gain = gain * (frequency_hz / np.float32(1000)) ** np.float32(slope_db_per_octave / 6.02)
     noise = irfft((spectrum[0] + 1j * spectrum[1]) * gain, length)[:samples]
-    return (noise / (noise.std() + 1e-9)).astype(np.float32)
+    return as_audio(noise / (noise.std() + 1e-9))
 
 
 def equalise(
@@ -107,7 +111,7 @@ def equalise(
     for centre_hz, q, height in peaks:
         detune = np.float32(q) * (frequency_hz / np.float32(centre_hz) - np.float32(centre_hz) / frequency_hz)
         gain = gain * (1 + np.float32(height) / (1 + detune * detune))
-    return irfft(rfft(audio, length) * gain, length)[: len(audio)].astype(np.float32)
+    return as_audio(irfft(rfft(audio, length) * gain, length)[: len(audio)])
 
 
 def drift(rng: Rng, samples: int, rate_hz: float, low: float = 0.0, high: float = 1.0) -> Audio:
@@ -118,7 +122,7 @@ def drift(rng: Rng, samples: int, rate_hz: float, low: float = 0.0, high: float 
     index = position.astype(np.int32)
     part = position - index
     part = part * part * (3 - 2 * part)
-    return (values[index] * (1 - part) + values[np.minimum(index + 1, knots - 1)] * part).astype(np.float32)
+    return as_audio(values[index] * (1 - part) + values[np.minimum(index + 1, knots - 1)] * part)
 
 
 def place(canvas: Audio, sound: Audio, start: float) -> None:
@@ -176,7 +180,7 @@ def cycles(frequency_hz: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def sine(frequency_hz: npt.ArrayLike) -> Audio:
-    return np.sin(2 * np.pi * (cycles(frequency_hz) % 1.0).astype(np.float32)).astype(np.float32)
+    return as_audio(np.sin(2 * np.pi * (cycles(frequency_hz) % 1.0).astype(np.float32)))
 
 
 def sawtooth(frequency_hz: npt.ArrayLike) -> Audio:
@@ -185,7 +189,7 @@ def sawtooth(frequency_hz: npt.ArrayLike) -> Audio:
     x = (cycles(frequency_hz) % 1.0).astype(np.float32)
     after = np.minimum(x / step, 1)
     before = np.minimum((1 - x) / step, 1)
-    return (2 * x - 1 + (1 - after) ** 2 - (1 - before) ** 2).astype(np.float32)
+    return as_audio(2 * x - 1 + (1 - after) ** 2 - (1 - before) ** 2)
 
 
 def room(rng: Rng, audio: Audio, decay_seconds: float = 1.0, mix: float = 0.25) -> Audio:
@@ -197,7 +201,7 @@ def room(rng: Rng, audio: Audio, decay_seconds: float = 1.0, mix: float = 0.25) 
     response /= np.sqrt((response**2).sum()) + 1e-9
     length = next_fast_len(len(audio) + tail, True)
     wet = irfft(rfft(audio, length) * rfft(response, length), length)[: len(audio)]
-    return (audio * (1 - mix) + 1.6 * mix * wet).astype(np.float32)
+    return as_audio(audio * (1 - mix) + 1.6 * mix * wet)
 
 
 def normalise(audio: npt.ArrayLike) -> Audio:
@@ -206,5 +210,5 @@ def normalise(audio: npt.ArrayLike) -> Audio:
     centred = centred - centred.mean()
     rms = float(np.sqrt(np.mean(centred**2)))
     if rms < SILENCE_RMS:
-        return centred
-    return (centred * min(RMS_TARGET / rms, PEAK_LIMIT / float(np.abs(centred).max()))).astype(np.float32)
+        return as_audio(centred)
+    return as_audio(centred * min(RMS_TARGET / rms, PEAK_LIMIT / float(np.abs(centred).max())))

@@ -41,7 +41,7 @@ def bubble(rng: Rng, frequency_hz: float) -> Audio:
 def stream(rng: Rng, samples: int) -> Rendering:
     """Running water: hundreds of bubbles over a soft hiss."""
     kind = choose(rng, ("brook", "river", "trickle"))
-    hiss_gain, bubbles_hz = {"brook": (0.10, 70.0), "river": (0.45, 100.0), "trickle": (0.05, 30.0)}[kind]
+    hiss_gain, bubbles_hz = {"brook": (0.10, 70.0), "river": (0.28, 110.0), "trickle": (0.05, 30.0)}[kind]
     audio = band_noise(rng, samples, 300, 5000, -4) * np.float32(hiss_gain)
     bubbles = [bubble(rng, log_uniform(rng, 350, 2600)) for _ in range(30)]
     scatter(rng, audio, bubbles_hz, bubbles, 0.06, 0.6)
