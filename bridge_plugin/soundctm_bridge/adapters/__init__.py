@@ -1,0 +1,1 @@
+"""One module per DAW, all behind the protocol in base.py."""
