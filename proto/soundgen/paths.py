@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -102,12 +103,15 @@ def answers(path: Path) -> bool:
         return True
 
 
-def ensure_daemon(timeout_seconds: float = _START_TIMEOUT_SECONDS) -> bool:
-    """Start the daemon unless one answers; True when this call started it. Raises DaemonStartError."""
+def ensure_daemon(arguments: Sequence[str] = (), timeout_seconds: float = _START_TIMEOUT_SECONDS) -> bool:
+    """Start the daemon unless one answers; True when this call started it. `arguments` as of `soundctm daemon start`.
+
+    Raises DaemonStartError.
+    """
     if answers(socket_path()):
         return False
     try:
-        process = _spawn()
+        process = _spawn(arguments)
     except OSError as error:
         raise DaemonStartError(
             f"the daemon's log {log_path()} cannot be written ({error.strerror}). Make {state_dir()} writable, or name "
@@ -129,12 +133,12 @@ def ensure_daemon(timeout_seconds: float = _START_TIMEOUT_SECONDS) -> bool:
     return True
 
 
-def _spawn() -> subprocess.Popen[bytes]:
+def _spawn(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     """The daemon as a process of its own session, so that Ctrl-C in this terminal does not reach it."""
     state_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
     with log_path().open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "soundctm_daemon", "start", "--foreground"],
+            [sys.executable, "-m", "soundctm_daemon", "start", "--foreground", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -1,0 +1,145 @@
+"""`soundctm daemon`: start, stop, status."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import time
+
+import typer
+
+from soundctm.doctor import onnxruntime_conflict
+from soundctm.errors import SoundCTMError
+from soundctm_daemon.errors import AlreadyRunningError, LibraryError
+from soundctm_daemon.instance import holder, sole_instance, state_lock
+from soundctm_daemon.settings import Settings, load_settings
+from soundgen import paths
+from soundgen.errors import SoundgenError
+
+app = typer.Typer(
+    help="The generation daemon: start, stop, status.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+_log = logging.getLogger("soundctm_daemon")
+
+_BAD_SETTINGS_EXIT_CODE = 2
+_NOT_RUNNING_EXIT_CODE = 3
+_LIBRARY_EXIT_CODE = 4
+_STOP_MARGIN_SECONDS = 15.0  # beyond the drain: a jump under way, answers under way
+_POLL_SECONDS = 0.05
+
+
+@app.command()
+def start(
+    foreground: bool = typer.Option(False, "--foreground", help="Stay in this terminal and log to it."),
+    host: str | None = typer.Option(None, help="Loopback address to listen at; default 127.0.0.1."),
+    port: int | None = typer.Option(None, help="TCP port; 0 takes any free one; default 50717 where it is free."),
+    model: str | None = typer.Option(None, help="Default model: a name of `soundctm models list`, or a bundle folder."),
+    device: str | None = typer.Option(None, help="Where it computes, as PyTorch names it; default cpu."),
+) -> None:
+    """Start the daemon. It serves a Unix socket and loopback TCP until it is stopped."""
+    options = {"host": host, "port": port, "model": model, "device": device}
+    try:
+        settings = load_settings(options)
+        if foreground:
+            _run(settings)
+            return
+        arguments = [f"--{name}={value}" for name, value in options.items() if value is not None]
+        if not paths.ensure_daemon(arguments):
+            typer.echo("A daemon runs already; its settings were not changed.")
+    except AlreadyRunningError as error:
+        raise _fail(error, paths.ALREADY_RUNNING_EXIT_CODE) from error
+    except LibraryError as error:
+        raise _fail(error, _LIBRARY_EXIT_CODE) from error
+    except SoundCTMError as error:
+        raise _fail(error, _BAD_SETTINGS_EXIT_CODE) from error
+    except SoundgenError as error:
+        raise _fail(error, _NOT_RUNNING_EXIT_CODE) from error
+    endpoint = paths.read_endpoint()
+    typer.echo(f"The daemon listens at {settings.socket}" + (f" and {endpoint.address}." if endpoint else "."))
+
+
+@app.command()
+def stop() -> None:
+    """Stop the daemon: it finishes what is in flight, or cancels it after drain_seconds."""
+    settings = _settings()
+    process = holder(state_lock(settings))
+    if process is None:
+        typer.echo("No daemon runs.")
+        return
+    os.kill(process, signal.SIGTERM)
+    deadline = time.monotonic() + settings.drain_seconds + _STOP_MARGIN_SECONDS
+    while holder(state_lock(settings)) is not None:
+        if time.monotonic() > deadline:
+            typer.echo(f"The daemon (process {process}) is still stopping; look at {paths.log_path()}.", err=True)
+            raise typer.Exit(1)
+        time.sleep(_POLL_SECONDS)
+    typer.echo("The daemon has stopped.")
+
+
+@app.command()
+def status(as_json: bool = typer.Option(False, "--json", help="One JSON object.")) -> None:
+    """Whether the daemon runs and its model is loaded. Exits 3 when it does not run."""
+    from soundgen.client import Client  # gRPC is loaded only where it is needed
+
+    settings = _settings()
+    facts: dict[str, object] = {
+        "running": paths.answers(settings.socket),
+        "socket": str(settings.socket),
+        "log": str(paths.log_path()),
+    }
+    if facts["running"]:
+        try:
+            with Client() as client:
+                model = client.model()
+                facts |= {"serving": client.serving(), "model": model.name, "model_state": model.state.value}
+                facts |= {"problem": model.problem}
+        except SoundgenError as error:
+            facts |= {"problem": str(error)}
+        endpoint = paths.read_endpoint()
+        facts |= {"pid": endpoint.pid, "address": endpoint.address} if endpoint else {}
+    for name, value in facts.items() if not as_json else ():
+        typer.echo(f"{name:12} {value}")
+    if as_json:
+        typer.echo(json.dumps(facts))
+    if not facts["running"]:
+        raise typer.Exit(_NOT_RUNNING_EXIT_CODE)
+
+
+def _run(settings: Settings) -> None:
+    """Be the daemon until a signal ends it. Raises SettingsError, LibraryError."""
+    from soundctm_daemon.auth import load_or_create_token
+    from soundctm_daemon.library import open_library
+    from soundctm_daemon.server import serve
+    from soundctm_daemon.worker import torch_loader
+
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    conflict = onnxruntime_conflict()
+    if conflict:
+        _log.warning("%s", conflict)
+    with sole_instance(settings):
+        token = load_or_create_token(settings.token_file)
+        library = open_library(settings.clips_dir)
+        worker_ended = asyncio.run(serve(settings, token, library, torch_loader(settings.device)))
+    if not worker_ended:
+        # A model half loaded cannot be interrupted, and tearing Python down under it would crash.
+        _log.warning("the engine was busy and is left behind")
+        logging.shutdown()
+        os._exit(0)
+
+
+def _settings() -> Settings:
+    try:
+        return load_settings()
+    except SoundCTMError as error:
+        raise _fail(error, _BAD_SETTINGS_EXIT_CODE) from error
+
+
+def _fail(error: Exception, code: int) -> typer.Exit:
+    typer.echo(f"{getattr(error, 'reason', 'ERROR')}: {error}", err=True)
+    return typer.Exit(code)

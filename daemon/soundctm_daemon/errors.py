@@ -1,0 +1,78 @@
+"""What can go wrong in the daemon, beside the model library's own errors.
+
+SoundCTMError
+├── SettingsError              the daemon cannot start as it was told to
+│   └── AlreadyRunningError        another daemon holds the state folder or the socket
+├── QueueFullError             as many clips wait as may wait
+├── DaemonStoppingError        the daemon is draining and takes no new clips
+├── NotInFlightError           no clip of that id is queued or being made
+├── ModelLoadError             the engine cannot be brought up, for a reason the bundle does not name
+├── ModelChangedError          a clip was made by other weights than are installed under that name now
+├── InternalError              a defect: the traceback is in the daemon's log
+├── UnauthenticatedError       the token is missing or wrong
+└── LibraryError               the clip library cannot be used
+    ├── ClipNotFoundError          no such clip
+    ├── ClipDamagedError           its file is missing or is not the one that was stored
+    ├── DiskFullError              nothing more can be written
+    └── ClipFolderNotWritableError the folder is read-only or belongs to somebody else
+"""
+
+from __future__ import annotations
+
+from soundctm.errors import SoundCTMError
+
+
+class SettingsError(SoundCTMError):
+    reason = "SETTINGS"
+
+
+class AlreadyRunningError(SettingsError):
+    reason = "ALREADY_RUNNING"
+
+
+class QueueFullError(SoundCTMError):
+    reason = "QUEUE_FULL"
+
+
+class DaemonStoppingError(SoundCTMError):
+    reason = "DAEMON_STOPPING"
+
+
+class NotInFlightError(SoundCTMError):
+    reason = "NOT_IN_FLIGHT"
+
+
+class ModelLoadError(SoundCTMError):
+    reason = "MODEL_NOT_LOADED"
+
+
+class ModelChangedError(SoundCTMError):
+    reason = "MODEL_CHANGED"
+
+
+class InternalError(SoundCTMError):
+    reason = "INTERNAL"
+
+
+class UnauthenticatedError(SoundCTMError):
+    reason = "UNAUTHENTICATED"
+
+
+class LibraryError(SoundCTMError):
+    reason = "LIBRARY_UNUSABLE"
+
+
+class ClipNotFoundError(LibraryError):
+    reason = "CLIP_NOT_FOUND"
+
+
+class ClipDamagedError(LibraryError):
+    reason = "CLIP_DAMAGED"
+
+
+class DiskFullError(LibraryError):
+    reason = "DISK_FULL"
+
+
+class ClipFolderNotWritableError(LibraryError):
+    reason = "CLIP_FOLDER_NOT_WRITABLE"

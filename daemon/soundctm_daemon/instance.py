@@ -1,0 +1,104 @@
+"""One daemon per state folder and per socket: locks that die with their process, sockets that do not."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from soundctm_daemon.errors import AlreadyRunningError, SettingsError
+from soundctm_daemon.settings import Settings
+from soundgen import paths
+
+_LOCK_TRIES = 5
+_LOCK_PAUSE_SECONDS = 0.02
+
+@contextlib.contextmanager
+def sole_instance(settings: Settings) -> Iterator[None]:
+    """Hold both locks, with the state folder made and a dead daemon's socket removed.
+
+    Raises AlreadyRunningError, SettingsError.
+    """
+    try:
+        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"the state folder {settings.state_dir} cannot be made ({error.strerror}). Name one that can be written by "
+            "SOUNDCTM_STATE."
+        ) from error
+    with _lock(state_lock(settings)), _lock(settings.socket.with_name(f"{settings.socket.name}.lock")):
+        _remove_stale_socket(settings.socket)
+        try:
+            yield
+        finally:
+            settings.socket.unlink(missing_ok=True)
+
+
+def state_lock(settings: Settings) -> Path:
+    return settings.state_dir / "daemon.lock"
+
+
+def holder(lock: Path) -> int | None:
+    """Process id of the daemon that holds a lock; None when nobody does."""
+    try:
+        with lock.open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read().strip() or 0)
+    except FileNotFoundError:
+        return None
+    return None
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SettingsError(
+            f"the lock {path} cannot be opened ({error.strerror}). Make its folder writable, or name another by "
+            "SOUNDCTM_STATE."
+        ) from error
+    try:
+        try:
+            _take(descriptor)
+        except BlockingIOError as error:
+            raise AlreadyRunningError(
+                f"another daemon (process {os.read(descriptor, 32).decode().strip() or 'unknown'}) holds {path}. "
+                "Use it, stop it with `soundctm daemon stop`, or name another state folder by SOUNDCTM_STATE."
+            ) from error
+        os.truncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)  # the file stays: removing it would let two daemons hold two files of one name
+
+
+def _take(descriptor: int) -> None:
+    """Somebody asking `holder` has the lock for an instant: try for a little while. Raises BlockingIOError."""
+    for _ in range(_LOCK_TRIES - 1):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(_LOCK_PAUSE_SECONDS)
+    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove_stale_socket(path: Path) -> None:
+    """What a killed daemon left. Raises SettingsError when something else lies there."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise SettingsError(f"{path} is in the socket's place and is no socket. Move it away, or set SOUNDCTM_SOCKET.")
+    if paths.answers(path):
+        raise AlreadyRunningError(
+            f"another process answers at {path} without holding its lock. Stop it, or set SOUNDCTM_SOCKET."
+        )
+    path.unlink()

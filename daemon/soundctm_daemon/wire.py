@@ -1,0 +1,113 @@
+"""The daemon's values -> messages of the contract."""
+
+from __future__ import annotations
+
+from soundctm.bundle import Bundle
+from soundctm.errors import SoundCTMError
+from soundctm.recipe import Recipe
+from soundctm.spec import Ranges
+from soundctm_daemon.clip import AudioFinding, StoredClip
+from soundctm_daemon.jobs import Failed, Job, JobEvent, JumpDone, Queued, Ready, Started
+from soundctm_daemon.worker import EngineState
+from soundgen.v1 import clip_pb2, generation_service_pb2, model_service_pb2
+
+_FINDINGS = {
+    AudioFinding.SILENT: clip_pb2.AUDIO_FINDING_SILENT,
+    AudioFinding.CLIPPING: clip_pb2.AUDIO_FINDING_CLIPPING,
+}
+
+
+def event_message(event: JobEvent, job: Job, model_loading: bool) -> generation_service_pb2.ClipEvent:
+    message = generation_service_pb2.ClipEvent(clip_id=job.clip_id)
+    match event:
+        case Queued(position):
+            message.queued.position = position
+            message.queued.model_loading = model_loading
+            message.queued.recipe.CopyFrom(recipe_message(job.model, job.recipe))
+        case Started():
+            message.started.SetInParent()
+        case JumpDone(done, total):
+            message.jump.done, message.jump.total = done, total
+        case Ready(clip):
+            message.clip_ready.clip.CopyFrom(clip_message(clip))
+        case Failed(error):
+            message.failed.reason, message.failed.message = error.reason, str(error)
+    return message
+
+
+def recipe_message(model: str, recipe: Recipe) -> clip_pb2.Recipe:
+    return clip_pb2.Recipe(
+        model=model,
+        bundle_digest=recipe.bundle_digest,
+        prompt=recipe.prompt,
+        negative_prompt=recipe.negative_prompt,
+        seed=recipe.seed,
+        seconds=recipe.seconds,
+        steps=recipe.steps,
+        gamma=recipe.gamma,
+        omega=recipe.omega,
+        nu=recipe.nu,
+    )
+
+
+def clip_message(clip: StoredClip) -> clip_pb2.Clip:
+    record = clip.record
+    message = clip_pb2.Clip(
+        id=record.id,
+        recipe=recipe_message(record.model, record.recipe),
+        parent_id=record.parent_id,
+        label=record.label,
+        render_seconds=record.render_seconds,
+        sample_rate_hz=record.sample_rate_hz,
+        channels=record.channels,
+        samples=record.samples,
+        seconds=record.seconds,
+        peak_dbfs=record.peak_dbfs,
+        findings=[_FINDINGS[finding] for finding in record.findings],
+        path=str(clip.path),
+        size_bytes=clip.size_bytes,
+        sha256=clip.sha256,
+        problem=clip.problem,
+    )
+    message.created_at.FromMicroseconds(round(record.created_at * 1e6))
+    return message
+
+
+def model_message(name: str, bundle: Bundle, is_default: bool, state: EngineState) -> model_service_pb2.Model:
+    spec = bundle.spec
+    states = {
+        state.loaded: model_service_pb2.MODEL_STATE_LOADED,
+        state.loading: model_service_pb2.MODEL_STATE_LOADING,
+        state.failed: model_service_pb2.MODEL_STATE_UNUSABLE,
+    }
+    return model_service_pb2.Model(
+        name=name,
+        digest=bundle.digest,
+        description=spec.description,
+        licence=spec.licence,
+        is_default=is_default,
+        state=states.get(bundle.digest, model_service_pb2.MODEL_STATE_INSTALLED),
+        problem=state.problem if state.failed == bundle.digest else "",
+        sample_rate_hz=spec.codec.sample_rate_hz,
+        ranges=_ranges_message(spec.ranges),
+    )
+
+
+def unusable_model_message(name: str, is_default: bool, error: SoundCTMError) -> model_service_pb2.Model:
+    """A model whose manifest cannot be read."""
+    return model_service_pb2.Model(
+        name=name, is_default=is_default, state=model_service_pb2.MODEL_STATE_UNUSABLE, problem=str(error)
+    )
+
+
+def _ranges_message(ranges: Ranges) -> model_service_pb2.Ranges:
+    return model_service_pb2.Ranges(
+        min_seconds=ranges.min_seconds,
+        max_seconds=ranges.max_seconds,
+        max_steps=ranges.max_steps,
+        omega_min=ranges.omega_min,
+        omega_max=ranges.omega_max,
+        omega_default=ranges.omega_default,
+        nu_max=ranges.nu_max,
+        max_prompt_chars=ranges.max_prompt_chars,
+    )
