@@ -1,0 +1,142 @@
+"""Promises of the whitened mel codec and of its training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from small_training import CONFIG
+from soundctm.codecs.bands import mel_filters
+from soundctm.codecs.loading import load_codec
+from soundctm.codecs.mel import WhitenedMelCodec
+from soundctm.codecs.vocoder import overlap_add, peak_frequencies, running_phase
+from soundctm_training.assemble import bundle_spec
+from soundctm_training.codec_training import decoder_step, energy_distance, fit_whitening, random_crops
+
+
+def sounds(clips: int, frames: int, seed: int = 0) -> torch.Tensor:
+    """Coloured, swelling noise with a tone: [clips, samples]."""
+    generator = torch.Generator().manual_seed(seed)
+    white = torch.randn((clips, frames * 1024), generator=generator)
+    time = torch.arange(frames * 1024) / 44100
+    hz = 200 + 3000 * torch.rand((clips, 1), generator=generator)
+    swell = 0.5 + 0.5 * torch.sin(2 * np.pi * (1 + 5 * torch.rand((clips, 1), generator=generator)) * time)
+    return 0.05 * swell * white.cumsum(1).diff(dim=1, prepend=white[:, :1]) + 0.1 * torch.sin(2 * np.pi * hz * time)
+
+
+@pytest.fixture(scope="module")
+def codec() -> WhitenedMelCodec:
+    torch.manual_seed(0)
+    codec = WhitenedMelCodec(**CONFIG.codec.options())
+    fit_whitening(codec, iter([sounds(8, 20)]), CONFIG.codec.spread, 0.5)
+    return codec
+
+
+def test_latents_have_deviation_sigma_data_and_uncorrelated_channels(codec: WhitenedMelCodec) -> None:
+    latent = codec.encode(sounds(8, 20)[:, None]).transpose(0, 1).flatten(1)
+    assert float(latent.square().mean().sqrt()) == pytest.approx(0.5, abs=0.01)
+    covariance = latent @ latent.T / latent.shape[1]
+    off_diagonal = covariance - torch.diag(covariance.diag())
+    assert float(off_diagonal.abs().max()) < 0.01 * float(covariance.diag().max())
+
+
+def test_restoring_undoes_projecting(codec: WhitenedMelCodec) -> None:
+    identity = codec.whitening.restore @ codec.whitening.project
+    torch.testing.assert_close(identity, torch.eye(6), atol=1e-4, rtol=0)
+
+
+def test_lengths_are_whole_frames(codec: WhitenedMelCodec) -> None:
+    latent = codec.encode(sounds(2, 5)[:, None, :4100])
+    assert latent.shape == (2, 6, 5)
+    channels, length = codec.decoder_noise_shape(5)
+    audio = codec.decode(latent, torch.randn(2, channels, length))
+    assert audio.shape == (2, 1, 5 * 1024)
+    assert bool(torch.isfinite(audio).all()) and float(audio.detach().abs().max()) <= 1
+
+
+def test_decoding_is_a_function_of_latent_and_noise(codec: WhitenedMelCodec) -> None:
+    latent, noise = codec.encode(sounds(1, 5)[:, None]), torch.randn(1, 1, 5 * 1024)
+    torch.manual_seed(1)
+    first = codec.decode(latent, noise)
+    torch.manual_seed(2)
+    torch.testing.assert_close(codec.decode(latent, noise), first, rtol=0, atol=0)
+    assert not torch.equal(codec.decode(latent, -noise), first)
+    with pytest.raises(ValueError, match="decoder_noise_shape"):
+        codec.decode(latent, None)
+
+
+def test_loads_from_its_own_tensors_alone(codec: WhitenedMelCodec) -> None:
+    loaded = load_codec(bundle_spec(CONFIG), codec.state_dict())
+    latent, noise = codec.encode(sounds(1, 3)[:, None]), torch.randn(1, 1, 3 * 1024)
+    torch.testing.assert_close(loaded.decode(latent, noise), codec.decode(latent, noise), rtol=0, atol=0)
+
+
+def test_filters_are_averages() -> None:
+    filters = mel_filters(80, 2048, 44100, 30.0)
+    torch.testing.assert_close(filters.sum(1), torch.ones(80))
+    assert float(filters.min()) >= 0
+
+
+def test_a_steady_spectrum_becomes_a_steady_tone_of_its_peak_frequency() -> None:
+    window = torch.hann_window(1024)
+    hz = 1234.5
+    tone = torch.sin(2 * np.pi * hz * torch.arange(1024) / 44100)
+    log_magnitude = torch.fft.rfft(tone * window).abs().clamp(min=1e-3).log().expand(1, 40, -1)
+    place = hz * 1024 / 44100
+    near = round(place)
+    assert float(peak_frequencies(log_magnitude)[0, 0, near]) == pytest.approx(place, abs=0.05)
+    sign = 1 - 2 * (torch.arange(513) % 2)
+    audio = overlap_add(torch.polar(log_magnitude.exp(), running_phase(log_magnitude)) * sign, window)[0]
+    middle = audio[1024:-1024] * torch.hann_window(len(audio) - 2048)
+    spectrum = torch.fft.rfft(middle, n=1 << 17).abs()
+    found = int(spectrum.argmax()) * 44100 / (1 << 17)
+    assert found == pytest.approx(hz, abs=3.0)  # a twentieth of a bin is 2 Hz, plus the grid
+
+
+def test_overlap_add_inverts_the_framing() -> None:
+    from soundctm.codecs.bands import frame_spectrum
+
+    audio, window = torch.randn(2, 4096), torch.hann_window(1024)
+    torch.testing.assert_close(overlap_add(frame_spectrum(audio, window, 256), window), audio, atol=1e-4, rtol=0)
+
+
+def test_energy_distance_is_least_for_the_true_law() -> None:
+    generator = torch.Generator().manual_seed(0)
+    windows = [torch.hann_window(512)]
+
+    def noise(level: float) -> torch.Tensor:
+        return level * torch.randn((16, 8192), generator=generator)
+
+    target = noise(0.1)
+    # subtracting the part that no decoder can change, E d(x, x'), leaves the distance of the laws
+    own = float(energy_distance(noise(0.1), noise(0.1), noise(0.1), windows))
+    same = float(energy_distance(noise(0.1), noise(0.1), target, windows))
+    assert same == pytest.approx(own, rel=0.02)
+    assert float(energy_distance(noise(0.2), noise(0.2), target, windows)) > 1.2 * own
+    flat = torch.full((16, 8192), 0.1)
+    assert float(energy_distance(flat, flat, target, windows)) > 1.2 * own
+
+
+def test_training_lowers_the_energy_distance(codec: WhitenedMelCodec) -> None:
+    torch.manual_seed(0)
+    network = WhitenedMelCodec(**CONFIG.codec.options())
+    network.load_state_dict(codec.state_dict())
+    windows = [torch.hann_window(size) for size in CONFIG.decoder.windows]
+    optimiser = torch.optim.Adam(network.vocoder.parameters(), 1e-2)
+    losses = []
+    for _ in range(12):
+        loss = decoder_step(network, sounds(2, 4), 0.05, windows, torch.Generator().manual_seed(0))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_crops_lie_on_whole_frames_and_are_scaled() -> None:
+    pool = np.repeat(np.arange(6, dtype=np.int16) * 1000, 1024)[None]
+    crops = random_crops(pool, 5, 2, np.random.default_rng(0))
+    assert crops.shape == (5, 2048)
+    assert all(len(set(half.tolist())) == 1 for crop in crops for half in crop.split(1024))
+    assert float(crops.max()) == pytest.approx(5000 / 32767, rel=1e-6)

@@ -1,0 +1,161 @@
+"""Promises of the teacher's and the student's training, on a minute network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from small_training import CONFIG, dataset
+from soundctm.networks.dit import DiT
+from soundctm_training import distill, train_teacher
+from soundctm_training.config import ConfigError, read_config
+from soundctm_training.ctm import adaptive_weight, draw_indices
+from soundctm_training.dataset import EMPTY, draw_batch
+from soundctm_training.distill import Distiller
+from soundctm_training.features import feature_distance, teacher_features
+from soundctm_training.runs import Run, open_run
+from soundctm_training.train_teacher import TeacherTrainer
+
+
+def fixed_loss(trainer: TeacherTrainer) -> float:
+    """The loss on one batch and noise, without a step."""
+    from soundctm_training.teacher import teacher_loss
+
+    batch = draw_batch(trainer.data, CONFIG.teacher.lengths, CONFIG.text, 2, np.random.default_rng(5))
+    with torch.no_grad():
+        context = trainer.network.encode_context(batch.tokens, batch.masks)
+        noise = torch.Generator().manual_seed(5)
+        return float(
+            teacher_loss(trainer.network, batch.latent, context, CONFIG.teacher, CONFIG.diffusion, noise).mean()
+        )
+
+
+def teacher_of(steps: int) -> DiT:
+    trainer = TeacherTrainer(CONFIG, dataset())
+    for step in range(steps):
+        trainer.train_step(step, 1.0)
+    return trainer.network
+
+
+def test_teacher_training_lowers_the_loss() -> None:
+    trainer = TeacherTrainer(CONFIG, dataset())
+    before = fixed_loss(trainer)
+    for step in range(30):
+        trainer.train_step(step, 1.0)
+    assert fixed_loss(trainer) < 0.9 * before
+
+
+def test_distillation_is_finite_moves_the_student_and_leaves_the_teacher() -> None:
+    teacher = teacher_of(10)
+    held = {name: value.clone() for name, value in teacher.state_dict().items()}
+    distiller = Distiller(CONFIG, dataset(), teacher)
+    for step in range(4):
+        losses = distiller.train_step(step, 1.0)
+        assert np.isfinite([losses.consistency, losses.denoising, losses.weight]).all()
+        assert 0 <= losses.weight <= CONFIG.distillation.lambda_max
+    for network in (teacher, distiller.networks.teacher):
+        assert all(torch.equal(value, held[name]) for name, value in network.state_dict().items())
+    moved = [not torch.equal(v, held[n]) for n, v in distiller.networks.student.state_dict().items()]
+    assert sum(moved) > len(moved) // 2
+    s_embedding = distiller.networks.student.to_s_embed[2].weight
+    assert float(s_embedding.abs().max()) > 0  # it began at zero: the student learns where it is to land
+
+
+def test_the_target_follows_the_student() -> None:
+    distiller = Distiller(CONFIG, dataset(), teacher_of(5))
+    name = "transformer.project_out.weight"
+    before = distiller.networks.target.get_parameter(name).clone()
+    distiller.train_step(0, 1.0)
+    student = distiller.networks.student.get_parameter(name).detach()
+    expected = before + (1 - CONFIG.distillation.target_ema) * (student - before)
+    torch.testing.assert_close(distiller.networks.target.get_parameter(name), expected)
+
+
+def test_indices_are_in_order_and_within_the_grid() -> None:
+    generator = np.random.default_rng(0)
+    draws = [draw_indices(16, CONFIG.distillation, generator) for _ in range(200)]
+    last = CONFIG.distillation.grid_points - 1
+    for draw in draws:
+        assert bool((draw.t >= 0).all() and (draw.u <= draw.s).all() and (draw.s <= last).all())
+    ends = torch.cat([draw.s for draw in draws]) == last
+    tops = torch.cat([draw.t for draw in draws]) <= 1
+    assert float(ends.float().mean()) > CONFIG.distillation.end_s
+    assert float(tops.float().mean()) > CONFIG.distillation.top_t
+    assert {draw.solver_steps for draw in draws} == {1, 2}
+
+
+def test_feature_distance_is_zero_only_for_equal_latents() -> None:
+    teacher, data = teacher_of(5), dataset()
+    context = teacher.encode_context(*data.text.rows(np.array([1, 2], np.int32)))
+    z, level = torch.randn(2, 6, 8), torch.tensor([0.5, 2.0])
+    features = teacher_features(teacher, z, level, context, 0.5)
+    assert len(features) == CONFIG.network.depth
+    assert float(feature_distance(features, features).abs().max()) == 0
+    other = teacher_features(teacher, z + 0.1, level, context, 0.5)
+    assert float(feature_distance(features, other).min()) > 0
+
+
+def test_adaptive_weight_is_the_ratio_of_the_gradients() -> None:
+    assert float(adaptive_weight(torch.tensor([3.0, 4.0]), torch.tensor([1.0]), 10.0)) == pytest.approx(5.0)
+    assert float(adaptive_weight(torch.tensor([3.0, 4.0]), torch.zeros(1), 10.0)) == 10.0
+
+
+def test_batches_have_one_length_and_drop_captions() -> None:
+    data, generator = dataset(), np.random.default_rng(0)
+    batches = [draw_batch(data, CONFIG.teacher.lengths, CONFIG.text, 2, generator) for _ in range(300)]
+    lengths = {batch.latent.shape[2] for batch in batches}
+    assert {8, 16} < lengths and all(length % 2 == 0 for length in lengths)
+    dropped = np.concatenate([batch.captions for batch in batches]) == EMPTY
+    assert dropped.mean() == pytest.approx(CONFIG.text.drop, abs=0.03)
+
+
+class ManualRun(Run):
+    """A run whose budget is counted in steps, so that no clock decides where it stops."""
+
+    steps = 0
+
+    @property
+    def share(self) -> float:
+        return self.step / self.steps
+
+
+@pytest.mark.parametrize("kind", ["teacher", "student"])
+def test_a_stopped_run_continues_exactly(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = teacher_of(3)
+
+    def open_by_steps(folder: Path, budget_minutes: float) -> tuple[Run, object]:
+        run, state = open_run(folder, budget_minutes)
+        manual = ManualRun(run.folder, run.budget_seconds, run.spent_seconds, run.step)
+        manual.steps = int(budget_minutes)
+        monkeypatch.setattr(ManualRun, "learning_rate_factor", lambda self, warmup_steps, floor=0.0: 1.0)
+        return manual, state
+
+    def train(folder: Path, steps: int) -> dict[str, torch.Tensor]:
+        if kind == "teacher":
+            trainer = TeacherTrainer(CONFIG, dataset())
+            train_teacher.train(trainer, folder, steps)
+            return trainer.average.weights(trainer.network)
+        distiller = Distiller(CONFIG, dataset(), teacher)
+        distill.train(distiller, folder, steps)
+        return distiller.average.weights(distiller.networks.student)
+
+    for module in (train_teacher, distill):
+        monkeypatch.setattr(module, "open_run", open_by_steps)
+    whole = train(tmp_path / "whole", 4)
+    train(tmp_path / "parts", 2)
+    parts = train(tmp_path / "parts", 4)
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_the_shipped_configuration_is_valid_and_errors_name_the_field(tmp_path: Path) -> None:
+    shipped = Path(__file__).parents[2] / "training" / "configs" / "starter.toml"
+    config = read_config(shipped)
+    assert config.network.io_channels == config.codec.channels
+    assert sum(config.teacher.lengths.shares) == pytest.approx(1)
+    broken = tmp_path / "broken.toml"
+    broken.write_text(shipped.read_text(encoding="utf-8").replace("spread =", "sprad ="), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"missing fields \['spread'\], unknown fields \['sprad'\]"):
+        read_config(broken)
