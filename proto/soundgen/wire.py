@@ -6,6 +6,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from soundgen import types
@@ -21,6 +22,11 @@ _MODEL_STATES = {
     model_service_pb2.MODEL_STATE_LOADING: types.ModelState.LOADING,
     model_service_pb2.MODEL_STATE_LOADED: types.ModelState.LOADED,
     model_service_pb2.MODEL_STATE_UNUSABLE: types.ModelState.UNUSABLE,
+}
+_ALLOWED = {
+    FieldDescriptor.TYPE_UINT32: "a whole number from 0 to 4294967295",
+    FieldDescriptor.TYPE_DOUBLE: "a number",
+    FieldDescriptor.TYPE_STRING: "text in Unicode",
 }
 
 
@@ -45,8 +51,9 @@ def _fill(request: Message, fields: dict[str, Any]) -> None:
             continue
         try:
             setattr(request, name, value)
-        except (TypeError, ValueError) as error:
-            violations.append(FieldViolation(name, f"{name} is {value!r}, which its field cannot hold: {error}"))
+        except (TypeError, ValueError):
+            allowed = _ALLOWED[request.DESCRIPTOR.fields_by_name[name].type]
+            violations.append(FieldViolation(name, f"{name} is {value!r}; allowed: {allowed}"))
     if violations:
         raise InvalidRequestError("; ".join(v.description for v in violations), violations=violations)
 
