@@ -75,7 +75,7 @@ def test_hidden_states_equal_the_reference_implementation(published: MiniLMText)
     from tokenizers import Tokenizer
     from transformers import BertConfig, BertModel
 
-    reference = BertModel(BertConfig.from_json_file(SOURCE / "config.json"), add_pooling_layer=False).eval()
+    reference = BertModel(BertConfig.from_json_file(SOURCE / "config.json"), add_pooling_layer=False).train(False)
     reference.load_state_dict(load_file(SOURCE / "model.safetensors"), strict=False)
     tokenizer = Tokenizer.from_file(str(SOURCE / "tokenizer.json"))
     tokenizer.no_padding()
