@@ -1,0 +1,127 @@
+"""A daemon inside the test's own process, on its own thread and event loop; and an engine whose jumps a test controls."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from soundctm.bundle import Bundle
+from soundctm.engines.protocol import Floats
+from soundctm_daemon.auth import load_or_create_token
+from soundctm_daemon.files import WriteFile, write_durably
+from soundctm_daemon.instance import sole_instance
+from soundctm_daemon.library import open_library
+from soundctm_daemon.server import Daemon, Listening
+from soundctm_daemon.settings import Settings, load_settings
+from soundctm_daemon.worker import LoadEngine, torch_loader
+
+PATIENCE_SECONDS = 60.0  # how long a test waits for what must happen; reached only when it never does
+
+
+class RunningDaemon:
+    """`with RunningDaemon() as daemon:` serves the state folder the environment names; leaving drains it."""
+
+    def __init__(
+        self,
+        load: LoadEngine | None = None,
+        write_file: WriteFile = write_durably,
+        **settings: Any,
+    ) -> None:
+        self.settings: Settings = load_settings({"port": 0, "model": "tiny", **settings})
+        self._load, self._write_file = load or torch_loader("cpu"), write_file
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="daemon under test")
+        self._up = threading.Event()
+        self._error: BaseException | None = None
+        self.listening: Listening
+        self.drained: bool
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._up.wait(PATIENCE_SECONDS)
+        if self._error is not None:
+            self._thread.join()
+            raise self._error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(PATIENCE_SECONDS)
+        assert not self._thread.is_alive()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            with sole_instance(self.settings):
+                token = load_or_create_token(self.settings.token_file)
+                library = open_library(self.settings.clips_dir, self._write_file)
+                daemon = Daemon(self.settings, token, library, self._load)
+                self.listening = await daemon.start()
+                self._up.set()
+                await self._stop.wait()
+                self.drained = await daemon.drain()
+        except BaseException as error:
+            self._error = error
+            self._up.set()
+
+
+class Gate:
+    """Jumps wait here until a test lets them through."""
+
+    def __init__(self) -> None:
+        self._open = threading.Semaphore(0)
+        self.reached = threading.Semaphore(0)
+
+    def wait(self) -> None:
+        self.reached.release()
+        assert self._open.acquire(timeout=PATIENCE_SECONDS)
+
+    def let_through(self, jumps: int = 1) -> None:
+        self._open.release(jumps)
+
+    def wait_until_reached(self) -> None:
+        assert self.reached.acquire(timeout=PATIENCE_SECONDS)
+
+
+class SteeredEngine:
+    """Obeys the engine protocol without a network: `before_jump` may wait, `amplitude` is that of the sine it decodes."""
+
+    def __init__(self, bundle: Bundle, before_jump: Callable[[], None], amplitude: float = 0.5) -> None:
+        self.spec, self.digest = bundle.spec, bundle.digest
+        self._before_jump, self._amplitude = before_jump, amplitude
+        self.prompts: list[str] = []
+
+    def encode_text(self, prompts: Sequence[str]) -> list[Any]:
+        self.prompts.extend(prompts)
+        return list(prompts)
+
+    def array(self, values: Floats) -> Any:
+        return values
+
+    def jump(self, z: Any, t: Sequence[float], s: Sequence[float], omega: Sequence[float], text: Sequence[Any]) -> Any:
+        self._before_jump()
+        return z
+
+    def decode(self, z: Any, seeds: Sequence[int]) -> Floats:
+        samples = np.arange(z.shape[-1] * self.spec.codec.hop_samples, dtype=np.float32)
+        return (self._amplitude * np.sin(0.05 * samples)[None, None]).astype(np.float32)
+
+    def encode(self, audio: Floats, seeds: Sequence[int]) -> Any:
+        raise NotImplementedError("no test encodes with it")
+
+
+def steered(before_jump: Callable[[], None] = lambda: None, amplitude: float = 0.5) -> LoadEngine:
+    return lambda bundle: SteeredEngine(bundle, before_jump, amplitude)
+
+
+def install(bundle_dir: Path, models_dir: Path) -> Path:
+    """Make a bundle known by its folder's name, without copying it."""
+    models_dir.mkdir(parents=True, exist_ok=True)
+    (models_dir / bundle_dir.name).symlink_to(bundle_dir, target_is_directory=True)
+    return models_dir / bundle_dir.name
