@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from rich.progress import track
-from soundctm.errors import SoundCTMError
 
+from soundctm.errors import SoundCTMError
 from soundctm_training.synth.catalogue import LABELS, Sound, render, render_mix
 from soundctm_training.synth.primitives import Audio
 from soundctm_training.synth.recordings import RecordingLibrary

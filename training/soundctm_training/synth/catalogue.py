@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from soundctm.errors import SoundCTMError
-
 from soundctm_training.synth import animals, blasts, impacts, machines, tonal, water, weather
 from soundctm_training.synth.captions import dress, joint_caption, plain_caption
 from soundctm_training.synth.primitives import Audio, Recipe, Rng, choose, normalise, uniform

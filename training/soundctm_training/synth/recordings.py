@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-from soundctm.errors import SoundCTMError
 
+from soundctm.errors import SoundCTMError
 from soundctm_training.synth.captions import class_captions, dress
 from soundctm_training.synth.catalogue import Sound
 from soundctm_training.synth.primitives import (

@@ -1,0 +1,134 @@
+"""Judging: prompts and seeds stay apart from training, the figures are what they claim, the command runs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from soundctm_training.evaluate import main
+from soundctm_training.evaluation.classifier import (
+    ClassifierFileError,
+    LabelledMels,
+    SoundClassifier,
+    TrainingSettings,
+    augment,
+    hits,
+    load_classifier,
+    save_classifier,
+    train_classifier,
+)
+from soundctm_training.evaluation.clips import labelled_mels
+from soundctm_training.evaluation.log_mel import BANDS, filterbank, log_mel
+from soundctm_training.evaluation.prompts import (
+    LeakError,
+    canonical,
+    held_out_prompts,
+    require_fresh_seed,
+    require_never_trained_on,
+    training_captions,
+)
+from soundctm_training.evaluation.scores import clustered_rate, embedding, retrieval_hits
+from soundctm_training.synth.captions import DRESSES, plain_phrases
+from soundctm_training.synth.catalogue import LABELS
+from soundctm_training.synth.recordings import recording_groups
+
+SR = 44_100
+
+
+def _producible() -> set[str]:
+    plain = {phrase for label in LABELS for phrase in plain_phrases(label)}
+    plain |= {caption for group in recording_groups() for caption in group.captions}
+    return {canonical(text) for phrase in plain for text in (phrase, *(dress.format(phrase) for dress in DRESSES))}
+
+
+def test_no_held_out_prompt_can_be_produced_by_the_captions() -> None:
+    prompts = held_out_prompts()
+    assert set(prompts) == set(LABELS)
+    assert all(len(set(texts)) >= 8 for texts in prompts.values())
+    require_never_trained_on([text for texts in prompts.values() for text in texts], _producible())
+
+
+def test_a_leaked_prompt_or_seed_is_refused(tmp_path: Path) -> None:
+    row = {"caption": "The sound of heavy RAIN.", "label": "rain", "source": "synth"}
+    (tmp_path / "meta_108.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(LeakError, match="heavy rain"):
+        require_never_trained_on(["the sound of heavy rain"], training_captions(tmp_path))
+    require_fresh_seed(2, [1])
+    with pytest.raises(LeakError, match="seed 1"):
+        require_fresh_seed(1, [1])
+
+
+def test_a_tone_lands_in_the_band_of_its_frequency() -> None:
+    t = np.arange(SR, dtype=np.float32) / SR
+    mel = log_mel(np.sin(2 * np.pi * 1000 * t).astype(np.float32))
+    assert mel.shape == (BANDS, SR // 1024 + 1)
+    centre_hz = (filterbank() * torch.linspace(0, SR / 2, 1025)).sum(dim=1)
+    assert abs(float(centre_hz[int(mel.mean(dim=1).argmax())]) - 1000) < 60  # half a band's width there
+
+
+def test_augmentation_changes_clips_and_keeps_them_finite() -> None:
+    mels = torch.randn(4, BANDS, 20) - 5
+    changed = augment(mels, torch.Generator().manual_seed(0))
+    assert changed.shape == mels.shape and torch.isfinite(changed).all() and not torch.equal(changed, mels)
+
+
+def test_the_classifier_learns_to_tell_three_classes_apart_and_survives_the_disk(tmp_path: Path) -> None:
+    labels = ("rain", "bell", "gun")
+    train, test = (labelled_mels(labels, 12, seed, SR) for seed in (1, 2))
+    model = train_classifier(labels, [train], TrainingSettings(epochs=8, batch=12))
+    assert hits(model, test).mean() > 0.7  # chance is a third
+    save_classifier(model, tmp_path / "classifier.safetensors")
+    loaded = load_classifier(tmp_path / "classifier.safetensors")
+    audio = np.random.default_rng(0).standard_normal(SR).astype(np.float32)
+    assert loaded.labels == labels
+    assert np.array_equal(loaded.probabilities(audio), model.probabilities(audio))
+    assert loaded.probabilities(audio).sum() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_foreign_file_is_no_classifier(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(ClassifierFileError, match="no sound classifier"):
+        load_classifier(tmp_path / "x.safetensors")
+
+
+def test_the_level_of_a_clip_does_not_change_the_verdict() -> None:
+    model = SoundClassifier(("a", "b"))
+    mels = torch.randn(2, BANDS, 40)
+    pool = LabelledMels(mels, torch.tensor([0, 1]))
+    assert np.array_equal(hits(model, pool), hits(model, LabelledMels(mels + 3, pool.targets)))
+
+
+def test_a_rate_counts_prompts_not_clips() -> None:
+    rate = clustered_rate([[True, True], [False, False], [True, True], [True, True]])
+    assert rate.value == 0.75 and rate.trials == 8
+    assert rate.standard_error == pytest.approx(0.25)  # std of (1, 0, 1, 1) over sqrt(4)
+
+
+def test_each_clip_retrieves_its_own_noisier_self_and_strangers_do_not() -> None:
+    rng = np.random.default_rng(4)
+    clips = [np.repeat(rng.random(20), SR // 10) * rng.standard_normal(2 * SR) for _ in range(6)]
+    clean = np.stack([embedding(clip.astype(np.float32)) for clip in clips])
+    noisy = np.stack([embedding((clip + 0.02 * rng.standard_normal(2 * SR)).astype(np.float32)) for clip in clips])
+    assert retrieval_hits(clean, noisy, centred=True).all() and retrieval_hits(clean, noisy, centred=False).all()
+    assert not retrieval_hits(clean, np.roll(noisy, 1, axis=0), centred=True).any()
+
+
+def test_the_bundle_command_fills_the_whole_table(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    save_classifier(SoundClassifier(LABELS), tmp_path / "classifier.safetensors")
+    out = tmp_path / "report.json"
+    main(
+        f"bundle --bundle {tiny_bundle_dir} --classifier {tmp_path / 'classifier.safetensors'} --steps 1 2 "
+        f"--prompts-per-class 1 --seeds-per-prompt 1 --real-per-class 1 --retrieval-prompts 2 --retrieval-seeds 3 "
+        f"--seconds 0.5 --out {out} --sheet {tmp_path / 'sheet.png'}".split()
+    )
+    report = json.loads(out.read_text(encoding="utf-8"))
+    assert report["bundle"] == "tiny" and set(report["jumps"]) == {"1", "2"} and not report["freshness_checked"]
+    for table in (*report["jumps"].values(), *report["real"].values()):
+        assert set(table["classes"]) == set(LABELS) and table["overall"]["top1"]["n"] == len(LABELS)
+        assert 0 <= table["overall"]["top1"]["rate"] <= table["overall"]["top5"]["rate"] <= 1
+    assert report["retrieval"]["centred"]["n"] == 6 and report["retrieval"]["chance"] == pytest.approx(1 / 3, abs=1e-4)
+    assert (tmp_path / "sheet.png").stat().st_size > 0

@@ -1,0 +1,49 @@
+"""The held-out prompts, and the guards that keep evaluation apart from training."""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from soundctm.errors import SoundCTMError
+
+
+class LeakError(SoundCTMError):
+    """Something meant for judging was found in training."""
+
+
+@cache
+def held_out_prompts() -> Mapping[str, tuple[str, ...]]:
+    """Prompts by class label, in wordings the caption table cannot produce."""
+    text = resources.files(__package__).joinpath("prompts.toml").read_text(encoding="utf-8")
+    return {label: tuple(prompts) for label, prompts in tomllib.loads(text).items()}
+
+
+def canonical(text: str) -> str:
+    """What is left of a caption when casing, punctuation and spacing are taken away."""
+    return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
+
+
+def training_captions(data_folder: Path) -> set[str]:
+    """Every caption of the training pools in a folder, canonical."""
+    return {
+        canonical(json.loads(line)["caption"])
+        for path in sorted(data_folder.glob("meta_*.jsonl"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+    }
+
+
+def require_never_trained_on(prompts: Iterable[str], captions: set[str]) -> None:
+    """Raises LeakError where a prompt equals a training caption but for casing and punctuation."""
+    leaked = [prompt for prompt in prompts if canonical(prompt) in captions]
+    if leaked:
+        raise LeakError(f"{len(leaked)} held-out prompts are training captions, such as {leaked[0]!r}; reword them")
+
+
+def require_fresh_seed(seed: int, trained_seeds: Iterable[int]) -> None:
+    """Raises LeakError where clips drawn from `seed` may have been trained on."""
+    if seed in set(trained_seeds):
+        raise LeakError(f"seed {seed} drew the training pools; evaluate with another one")
