@@ -1,4 +1,4 @@
-"""A daemon inside the test's own process, on its own thread and event loop; and an engine whose jumps a test controls."""
+"""A daemon inside the test's own process, on its own thread and event loop; and an engine a test steers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+
 from soundctm.bundle import Bundle
 from soundctm.engines.protocol import Floats
 from soundctm_daemon.auth import load_or_create_token
@@ -51,9 +52,14 @@ class RunningDaemon:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
+        self.request_stop()
         self._thread.join(PATIENCE_SECONDS)
         assert not self._thread.is_alive()
+
+    def request_stop(self) -> None:
+        """As SIGTERM does; leaving the `with` waits for the end."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
@@ -90,7 +96,7 @@ class Gate:
 
 
 class SteeredEngine:
-    """Obeys the engine protocol without a network: `before_jump` may wait, `amplitude` is that of the sine it decodes."""
+    """Obeys the engine protocol without a network: `before_jump` may wait, a sine of `amplitude` is decoded."""
 
     def __init__(self, bundle: Bundle, before_jump: Callable[[], None], amplitude: float = 0.5) -> None:
         self.spec, self.digest = bundle.spec, bundle.digest

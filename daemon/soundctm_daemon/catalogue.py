@@ -6,6 +6,7 @@ from pathlib import Path
 
 from soundctm.bundle import Bundle, find_bundle, installed_names
 from soundctm.errors import BundleNotFoundError
+from soundctm_daemon.errors import ModelNotFoundError
 
 
 class Catalogue:
@@ -19,13 +20,16 @@ class Catalogue:
         """The model of this name, empty for the default, with the name it goes by.
 
         A request cannot name a path: which folders are read is the daemon's settings' matter.
-        Raises BundleNotFoundError, BundleError.
+        Raises ModelNotFoundError, BundleError.
         """
         if name in ("", self.default_name):
             return self.default_name, find_bundle(self._default)
         if Path(name).name != name:
-            raise BundleNotFoundError(name, self.names())
-        return name, find_bundle(name)
+            raise ModelNotFoundError(name, self.names())
+        try:
+            return name, find_bundle(name)
+        except BundleNotFoundError as error:
+            raise ModelNotFoundError(name, self.names()) from error
 
     def names(self) -> list[str]:
         """The default first."""

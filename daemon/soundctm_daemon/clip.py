@@ -26,7 +26,7 @@ class AudioFinding(StrEnum):
 
 @dataclass(frozen=True)
 class ClipRecord:
-    """What is known of a clip without its file; travels as JSON in the WAV file and in the database.
+    """What is known of a clip without its file; lies as JSON in the WAV file and in the database.
 
     `peak` is linear (1 = full scale). `created_at` is seconds since 1970, UTC.
     """

@@ -6,6 +6,7 @@ SoundCTMError
 ├── QueueFullError             as many clips wait as may wait
 ├── DaemonStoppingError        the daemon is draining and takes no new clips
 ├── NotInFlightError           no clip of that id is queued or being made
+├── ModelNotFoundError         no installed model has this name
 ├── ModelLoadError             the engine cannot be brought up, for a reason the bundle does not name
 ├── ModelChangedError          a clip was made by other weights than are installed under that name now
 ├── InternalError              a defect: the traceback is in the daemon's log
@@ -18,6 +19,8 @@ SoundCTMError
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from soundctm.errors import SoundCTMError
 
@@ -40,6 +43,17 @@ class DaemonStoppingError(SoundCTMError):
 
 class NotInFlightError(SoundCTMError):
     reason = "NOT_IN_FLIGHT"
+
+
+class ModelNotFoundError(SoundCTMError):
+    reason = "MODEL_NOT_FOUND"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name, self.known = name, tuple(known)
+        super().__init__(
+            f"model {name!r} is not installed; known models: {', '.join(self.known)}. List them with `soundctm models "
+            "list`; to use a bundle folder, start the daemon with `soundctm daemon start --model FOLDER`."
+        )
 
 
 class ModelLoadError(SoundCTMError):

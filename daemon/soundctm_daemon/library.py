@@ -116,7 +116,7 @@ class Library:
         for path in paths:
             try:
                 found.append((wav.read_record(path), path))
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 _log.warning("%s is not a clip of this library and is left alone: %s", path, error)
         for record, path in sorted(found, key=lambda pair: pair[0].created_at):
             if self._database.get(record.id) is not None:

@@ -22,7 +22,7 @@ _LABEL_FROM_PROMPT = 60  # characters
 
 
 def generate_job(request: generation_service_pb2.GenerateRequest, catalogue: Catalogue, emit: Emit) -> Job:
-    """Raises InvalidRequestError, BundleNotFoundError, BundleError."""
+    """Raises InvalidRequestError, ModelNotFoundError, BundleError."""
     _require_short("model", request.model)
     _require_short("label", request.label)
     name, bundle = catalogue.find(request.model)
@@ -45,7 +45,8 @@ def generate_job(request: generation_service_pb2.GenerateRequest, catalogue: Cat
 def refine_job(
     request: generation_service_pb2.RefineRequest, catalogue: Catalogue, library: Library, emit: Emit
 ) -> Job:
-    """Raises ClipNotFoundError, InvalidRequestError, ModelChangedError, BundleError."""
+    """Raises ClipNotFoundError, InvalidRequestError, ModelChangedError, ModelNotFoundError,
+    BundleError."""
     _require_short("clip_id", request.clip_id)
     parent = library.get(request.clip_id).record
     bundle = _same_weights(parent.model, parent.recipe.bundle_digest, catalogue)

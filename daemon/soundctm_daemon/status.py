@@ -11,7 +11,6 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 
 from soundctm.errors import (
     BundleError,
-    BundleNotFoundError,
     CancelledError,
     DigestMismatchError,
     InvalidRequestError,
@@ -26,7 +25,7 @@ _LONGEST_TEXT = 1000  # characters; HTTP/2 metadata has room for 8 KiB in all
 # The first entry an error is an instance of decides; what is not listed is INTERNAL.
 _CODES: tuple[tuple[type[SoundCTMError], grpc.StatusCode], ...] = (
     (InvalidRequestError, grpc.StatusCode.INVALID_ARGUMENT),
-    (BundleNotFoundError, grpc.StatusCode.NOT_FOUND),
+    (errors.ModelNotFoundError, grpc.StatusCode.NOT_FOUND),
     (BundleError, grpc.StatusCode.FAILED_PRECONDITION),
     (CancelledError, grpc.StatusCode.CANCELLED),
     (errors.QueueFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
@@ -72,7 +71,7 @@ def _metadata(error: SoundCTMError) -> dict[str, str]:
     match error:
         case InvalidRequestError(violations=(first, *_)):
             return {"field": first.field, "value": _short(first.value), "allowed": _short(first.allowed)}
-        case BundleNotFoundError():
+        case errors.ModelNotFoundError():
             return {"field": "model", "value": _short(error.name), "allowed": _short(", ".join(error.known))}
         case DigestMismatchError():
             return {"file": str(error.file)}

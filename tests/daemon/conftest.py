@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from running_daemon import RunningDaemon, install
 from soundgen.client import Client
 

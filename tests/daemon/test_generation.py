@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 from running_daemon import RunningDaemon, steered
 from soundgen import types
 from soundgen.client import AsyncClient, Client
