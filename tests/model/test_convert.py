@@ -169,6 +169,25 @@ def test_an_existing_folder_is_not_overwritten(files: OfficialFiles, tmp_path: P
         convert(files, choices(), tmp_path)
 
 
+@pytest.mark.parametrize("name", ["starter", "../elsewhere", ""])
+def test_names_that_cannot_be_found_again_are_refused(name: str, files: OfficialFiles, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is no name for a bundle"):
+        convert(files, choices(name=name), tmp_path / "bundle")
+
+
+def test_a_failed_write_leaves_nothing(
+    files: OfficialFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("soundctm.checkpoints.convert.shutil.copyfile", full_disk)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(CheckpointError, match="No space left"):
+        convert(files, choices(), tmp_path / "bundle")
+    assert sorted(tmp_path.iterdir()) == before
+
+
 class _RunsACommand:
     """Unpickled without care, it would create a file."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from soundctm.codecs.weight_norm import fold_weight_norm
 from soundctm.errors import BundleError, CheckpointError
 from soundctm.networks.dit import DiT
 from soundctm.networks.loading import check_fit
+from soundctm.settings import STARTER
 from soundctm.spec import BundleSpec, CodecKind, CodecSpec, DiffusionSpec, Ranges, TextKind, TextSpec
 from soundctm.text.clap import PAD_ID, PROMPT_IDS, ClapNetwork, roberta_spec
 from soundctm.text.tokens import PromptTokenizer
@@ -77,12 +79,14 @@ def convert(files: OfficialFiles, choices: Choices, destination: Path) -> Conver
 
     Weights stay memory-mapped on their way through. Raises CheckpointError or TensorMismatchError.
     """
+    if not choices.name or Path(choices.name).name != choices.name or choices.name == STARTER:
+        raise CheckpointError(f"{choices.name!r} is no name for a bundle; use one word other than {STARTER!r}")
     if destination.exists():
         raise CheckpointError(f"{destination} exists; remove it or choose another folder")
     parts = _read(files, choices)
     partial = destination.with_name(f"{destination.name}.partial-{os.getpid()}")
-    partial.mkdir(parents=True)
     try:
+        partial.mkdir(parents=True)
         save_file(_contiguous(parts.network), partial / NETWORK_FILE)
         save_file(_contiguous(parts.codec), partial / CODEC_FILE)
         save_file(_contiguous(parts.text), partial / TEXT_FILE)
@@ -91,9 +95,10 @@ def convert(files: OfficialFiles, choices: Choices, destination: Path) -> Conver
         (partial / "MODEL_CARD.md").write_text(_model_card(files, parts), encoding="utf-8")
         bundle = write_manifest(partial, parts.spec)
         partial.rename(destination)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{destination} could not be written: {error}. Make room or choose --out.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # gone already when it became the bundle
     return Conversion(replace(bundle, path=destination), parts.variant, parts.notes)
 
 
