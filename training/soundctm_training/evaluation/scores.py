@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from soundctm_training.evaluation.log_mel import BANDS, log_mel
 
-EMBEDDING_BLOCKS = 40  # quarters of a second of a 10 s clip
+EMBEDDING_BLOCKS = 40  # quarters of a second of a 10 s clip; a clip under a second has fewer
 EMBEDDING_GROUPS = 16
 
 
@@ -39,8 +39,9 @@ def embedding(audio: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """
     mel = log_mel(audio).double().numpy()
     grouped = mel.reshape(EMBEDDING_GROUPS, BANDS // EMBEDDING_GROUPS, -1).mean(axis=1)
-    blocks = np.stack([block.mean(axis=1) for block in np.array_split(grouped, EMBEDDING_BLOCKS, axis=1)], axis=1)
-    halves = [mel.mean(axis=1), blocks.ravel()]
+    blocks = np.array_split(grouped, min(EMBEDDING_BLOCKS, grouped.shape[1]), axis=1)
+    course = np.stack([block.mean(axis=1) for block in blocks], axis=1)
+    halves = [mel.mean(axis=1), course.ravel()]
     centred = [half - half.mean() for half in halves]
     return np.concatenate([half / (np.linalg.norm(half) + 1e-12) for half in centred])
 
