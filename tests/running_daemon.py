@@ -21,7 +21,7 @@ from soundctm_daemon.server import Daemon, Listening
 from soundctm_daemon.settings import Settings, load_settings
 from soundctm_daemon.worker import LoadEngine, torch_loader
 
-PATIENCE_SECONDS = 60.0  # how long a test waits for what must happen; reached only when it never does
+PATIENCE_SECONDS = 180.0  # how long a test waits for what must happen; reached only when it never does
 
 
 class RunningDaemon:

@@ -1,0 +1,103 @@
+"""The daemon as a process of its own: started by its command, killed, stopped, restarted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from running_daemon import PATIENCE_SECONDS
+from soundgen import paths, types
+from soundgen.client import Client
+
+COMMAND = [sys.executable, "-m", "soundctm_daemon"]
+
+
+@contextmanager
+def daemon_process(model: str) -> Iterator[subprocess.Popen[str]]:
+    """A daemon that answers. A model that is not installed keeps it from loading PyTorch, which takes seconds."""
+    arguments = [*COMMAND, "start", "--foreground", "--port=0", f"--model={model}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            wait_until(lambda: paths.answers(paths.socket_path()) or process.poll() is not None)
+            assert process.poll() is None, process.communicate()[1]
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
+
+
+def test_a_killed_daemon_is_followed_by_the_next_and_a_second_is_refused() -> None:
+    with daemon_process("none") as killed:
+        killed.kill()
+        killed.wait()
+    assert paths.socket_path().exists()  # stale
+    assert run("status").returncode == 3
+    with daemon_process("none") as process:
+        second = run("start", "--foreground")
+        assert second.returncode == paths.ALREADY_RUNNING_EXIT_CODE
+        assert f"another daemon (process {process.pid}) holds" in second.stderr
+        assert "soundctm daemon stop" in second.stderr
+        with Client() as client:
+            assert [model.name for model in client.models()] == ["none", "starter"]
+        stopped = run("stop")
+        assert (stopped.returncode, stopped.stdout) == (0, "The daemon has stopped.\n")
+        assert process.wait(PATIENCE_SECONDS) == 0
+    assert not paths.socket_path().exists()
+    assert not paths.endpoint_path().exists()
+
+
+@pytest.mark.usefixtures("models")
+def test_sigterm_lets_the_clip_in_flight_be_finished() -> None:
+    with daemon_process("tiny") as process, Client() as client:
+        events = []
+        for event in client.generate("rain", seconds=1.0, steps=32):
+            events.append(event)
+            if isinstance(event, types.JumpDone) and event.done == 1:
+                process.send_signal(signal.SIGTERM)
+        assert isinstance(events[-1], types.ClipReady)
+        assert events[-1].clip.path.stat().st_size == events[-1].clip.size_bytes
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert process.stderr is not None
+        assert "finishing what is in flight" in process.stderr.read()
+
+
+def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
+    (tmp_path / "state" / "clips" / "library.sqlite").mkdir(parents=True)
+    started = run("start")
+    assert started.returncode == 3
+    assert "CLIP_FOLDER_NOT_WRITABLE" in started.stderr
+    assert "SOUNDCTM_CLIPS" in started.stderr
+    exposed = run("start", "--host=0.0.0.0")
+    assert exposed.returncode == 2
+    assert "without TLS" in exposed.stderr
+
+
+def test_the_server_is_up_before_anything_heavy_is_imported() -> None:
+    """Cold start to the first answer: PyTorch alone takes longer than it may."""
+    code = (
+        "import sys, soundctm_daemon.cli, soundctm_daemon.server, soundctm_daemon.library, soundctm_daemon.auth;"
+        "print([name for name in ('torch', 'soundfile', 'scipy', 'transformers') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"

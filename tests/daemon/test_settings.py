@@ -1,0 +1,62 @@
+"""Defaults, then the file, then the environment, then arguments; nothing unknown, nothing that others can reach."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from soundctm_daemon.errors import SettingsError
+from soundctm_daemon.settings import load_settings
+from soundgen import paths
+
+
+def write_toml(text: str) -> None:
+    paths.state_dir().mkdir(parents=True)
+    (paths.state_dir() / "daemon.toml").write_text(text)
+
+
+def test_later_sources_win() -> None:
+    write_toml('model = "from-file"\nqueue_limit = 3\ndevice = "cuda"\n')
+    settings = load_settings({"model": "from-argument", "port": None}, {"SOUNDCTM_DEVICE": "cpu"})
+    assert (settings.model, settings.device, settings.queue_limit, settings.port) == ("from-argument", "cpu", 3, None)
+    assert (settings.host, settings.drain_seconds) == ("127.0.0.1", 10.0)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.2", "::", "example.org", ""])
+def test_what_others_can_reach_needs_tls(host: str) -> None:
+    with pytest.raises(SettingsError, match=r"without TLS.*forward the port through SSH"):
+        load_settings({"host": host})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_loopback_is_allowed(host: str) -> None:
+    assert load_settings({"host": host}).host == host
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("port", 65536, "port is 65536; allowed: 0 to 65535"),
+        ("port", "many", "port is 'many' in the command line; allowed: a number"),
+        ("queue_limit", 0, "queue_limit is 0; allowed: 1 or more"),
+        ("drain_seconds", -1, "drain_seconds is -1.0; allowed: 0 or more"),
+        ("drain_seconds", "nan", "drain_seconds is nan"),
+        ("modle", "x", "'modle', which is no setting; known: host, port, model"),
+    ],
+)
+def test_a_bad_setting_is_named(setting: str, value: Any, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        load_settings({setting: value})
+
+
+def test_a_bad_file_is_named() -> None:
+    write_toml("model = ")
+    with pytest.raises(SettingsError, match=r"daemon\.toml cannot be read as TOML"):
+        load_settings()
+
+
+def test_a_socket_path_that_is_too_long_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOUNDCTM_SOCKET", "/tmp/" + "x" * 100)
+    with pytest.raises(SettingsError, match="longer than the 103 bytes"):
+        load_settings()
