@@ -6,6 +6,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+
 from soundctm.bundle import CODEC_FILE, NETWORK_FILE, TEXT_FILE, TOKENIZER_FILE, Bundle, write_manifest
 from soundctm.codecs.loading import codec_factory
 from soundctm.networks.dit import DiT
@@ -22,10 +27,6 @@ from soundctm.spec import (
 )
 from soundctm.text.encoder import Encoder, EncoderSpec
 from soundctm.text.quantisation import quantise_matrices
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.processors import TemplateProcessing
 
 _WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "rain", "on", "a", "tin", "roof", "dog", "barks", "thunder", "heavy"]
 _TEXT_DIM = 64

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from soundctm.bundle import MANIFEST, NETWORK_FILE, find_bundle, installed_names, open_bundle
 from soundctm.errors import BundleError, BundleNotFoundError, DigestMismatchError
 from soundctm.spec import BundleSpec

@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+
 from soundctm.errors import InvalidRequestError
 from soundctm.recipe import Recipe, make_recipe, with_steps
 from tiny import TINY_SPEC

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from soundctm.bundle import open_bundle
 from soundctm.engines.torch import TorchEngine, load_engine
 from soundctm.errors import CancelledError, NonFiniteAudioError
