@@ -56,6 +56,11 @@ class RunningDaemon:
         self._thread.join(PATIENCE_SECONDS)
         assert not self._thread.is_alive()
 
+    def wait_until_told_to_stop(self) -> None:
+        """Until the running clip's stop flag is set; no client can see that, so this looks inside."""
+        running = self._daemon._scheduler._running
+        assert running is None or running.stop.wait(PATIENCE_SECONDS)
+
     def request_stop(self) -> None:
         """As SIGTERM does; leaving the `with` waits for the end."""
         if self._thread.is_alive():
@@ -67,11 +72,11 @@ class RunningDaemon:
             with sole_instance(self.settings):
                 token = load_or_create_token(self.settings.token_file)
                 library = open_library(self.settings.clips_dir, self._write_file)
-                daemon = Daemon(self.settings, token, library, self._load)
-                self.listening = await daemon.start()
+                self._daemon = Daemon(self.settings, token, library, self._load)
+                self.listening = await self._daemon.start()
                 self._up.set()
                 await self._stop.wait()
-                self.drained = await daemon.drain()
+                self.drained = await self._daemon.drain()
         except BaseException as error:
             self._error = error
             self._up.set()

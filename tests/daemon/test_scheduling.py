@@ -122,22 +122,23 @@ def test_what_is_not_in_flight_cannot_be_cancelled() -> None:
 
 
 def test_who_leaves_cancels_the_clip() -> None:
-    with gated_daemon() as (_, gate), Client() as client:
+    with gated_daemon() as (daemon, gate), Client() as client:
         stream = client.generate("rain", seconds=0.5, steps=16)
         next(stream)
         gate.wait_until_reached()
         stream.close()
-        gate.let_through()
-        gate.let_through(16)  # enough to finish, had it not been cancelled before its second jump
+        daemon.wait_until_told_to_stop()
+        gate.let_through(17)  # enough to finish
         following = Call(client)
         following.wait()
         assert [clip.id for clip in client.clips().clips] == [following.clip_id]
 
 
 def test_a_deadline_cancels_the_clip() -> None:
-    with gated_daemon() as (_, gate), Client() as client:
+    with gated_daemon() as (daemon, gate), Client() as client:
         with pytest.raises(DeadlineExceededError):
             list(client.generate("rain", seconds=0.5, steps=16, timeout_seconds=0.5))
+        daemon.wait_until_told_to_stop()
         gate.let_through(17)
         following = Call(client)
         following.wait()

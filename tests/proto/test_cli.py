@@ -1,0 +1,152 @@
+"""`soundctm generate`, `refine`, `clips`: what they print and the codes they exit with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+from typer import Typer
+from typer.testing import CliRunner, Result
+
+from running_daemon import PATIENCE_SECONDS, Gate, RunningDaemon, steered
+from soundgen import cli
+from soundgen.client import Client
+
+
+@pytest.fixture
+def daemon(models: Path) -> Iterator[RunningDaemon]:
+    with RunningDaemon(steered()) as running:
+        yield running
+
+
+def soundctm(*arguments: str) -> Result:
+    app = Typer()
+    app.command("generate")(cli.generate)
+    app.command("refine")(cli.refine)
+    app.add_typer(cli.clips, name="clips")
+    return CliRunner().invoke(app, arguments)
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_preview_and_its_refine_are_made_and_exported(tmp_path: Path) -> None:
+    out = tmp_path / "clip.wav"
+    result = soundctm("generate", "rain", "--seconds=0.5", "--seed=7", "--refine-steps=4", f"--out={out}", "--json")
+    assert result.exit_code == 0
+    events = lines(result)
+    ready = [event["clip"] for event in events if event["event"] == "clip_ready"]
+    assert [clip["recipe"]["steps"] for clip in ready] == [1, 4]
+    assert ready[1]["parent_id"] == ready[0]["id"]
+    assert [event["event"] for event in events if event["event"] != "queued"] == [
+        "started", "jump", "clip_ready", "started", *["jump"] * 4, "clip_ready", "exported",
+    ]  # fmt: skip
+    assert out.read_bytes() == Path(ready[1]["path"]).read_bytes()
+
+
+@pytest.mark.usefixtures("daemon")
+def test_people_are_told_path_length_time_and_seed() -> None:
+    result = soundctm("generate", "rain [/red] on a roof", "--seconds=0.5", "--seed=7", "--refine-steps=4")
+    assert result.exit_code == 0
+    with Client() as client:
+        refined, preview = client.clips().clips
+    for clip in (preview, refined):
+        assert str(clip.path) in result.stdout
+        assert clip.id in result.stdout
+    assert "0.50 s of sound, 1 jump in" in result.stdout
+    assert "0.50 s of sound, 4 jumps in" in result.stdout
+    assert "seed 7" in result.stdout
+
+
+@pytest.mark.usefixtures("daemon")
+def test_clips_are_listed_shown_and_exported(tmp_path: Path) -> None:
+    made = lines(soundctm("generate", "rain", "--seconds=0.5", "--json"))[-1]["clip"]
+    refined = lines(soundctm("refine", made["id"], "--steps=2", "--json"))[-1]["clip"]
+    (listed,) = lines(soundctm("clips", "list", "--json", "--limit=1"))  # type: ignore[misc]
+    assert [clip["id"] for clip in listed] == [refined["id"]]
+    assert refined["id"] in soundctm("clips", "list").stdout
+    assert json.loads(soundctm("clips", "show", made["id"], "--json").stdout) == made
+    assert json.loads(soundctm("clips", "show", made["id"]).stdout) == made
+    assert soundctm("clips", "export", made["id"], str(tmp_path / "x.wav")).exit_code == 0
+    assert soundfile.info(tmp_path / "x.wav").frames == 22050
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["generate", ""], "prompt is empty; allowed: 1 to 1000 characters"),
+        (["generate", "x" * 10_000], "prompt is 10000 characters long; allowed: at most 1000"),
+        (["generate", "rain", "--steps=0"], "steps is 0; allowed: a whole number from 1 to 64"),
+        (["generate", "rain", "--steps=10000"], "steps is 10000; allowed: a whole number from 1 to 64"),
+        (["generate", "rain", "--steps=-1"], "steps is -1; allowed: a whole number from 0"),
+        (["generate", "rain", "--omega=77"], "omega is 77.0; allowed: 1 to 5"),
+        (["generate", "rain", "--seconds=nan"], "seconds is nan; allowed: 0.5 to 10"),
+        (["generate", "rain", "--model=nosuch"], "known models: tiny, starter"),
+        (["refine", "nosuchclip"], "no clip has the id 'nosuchclip'"),
+        (["clips", "show", "nosuchclip"], "no clip has the id 'nosuchclip'"),
+    ],
+)
+def test_a_bad_request_exits_2_and_says_what_is_allowed(arguments: list[str], said: str) -> None:
+    result = soundctm(*arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    failed = lines(soundctm(*arguments, "--json"))[-1]
+    assert failed["event"] == "failed"
+    assert said in failed["message"]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_half_a_step_exits_2_and_says_so() -> None:
+    result = soundctm("generate", "rain", "--steps=1.5")
+    assert result.exit_code == 2
+    assert "'1.5' is no whole number" in result.stderr
+
+
+def test_a_failed_generation_exits_4(models: Path) -> None:
+    with RunningDaemon(steered(amplitude=float("nan"))):
+        result = soundctm("generate", "rain", "--json")
+    assert result.exit_code == 4
+    assert lines(result)[-1]["reason"] == "NON_FINITE_AUDIO"
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_file_that_cannot_be_written_exits_4(tmp_path: Path) -> None:
+    result = soundctm("generate", "rain", "--seconds=0.5", f"--out={tmp_path}/no/such/folder/x.wav", "--json")
+    assert result.exit_code == 4
+    assert lines(result)[-1]["reason"] == "FILE_NOT_WRITTEN"
+
+
+def test_a_daemon_that_cannot_start_exits_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOUNDCTM_PORT", "many")
+    result = soundctm("generate", "rain", "--json")
+    assert result.exit_code == 3
+    assert lines(result)[-1]["reason"] == "DAEMON_DID_NOT_START"
+    assert "port is 'many' in the environment; allowed: a number" in lines(result)[-1]["message"]
+
+
+def test_ctrl_c_cancels_on_the_server_and_exits_130(models: Path) -> None:
+    gate = Gate()
+    code = "import typer; from soundgen.cli import generate; typer.run(generate)"
+    with RunningDaemon(steered(gate.wait)) as daemon, Client() as client:
+        command = [sys.executable, "-c", code, "rain", "--steps=16", "--json"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+            gate.wait_until_reached()
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+        daemon.wait_until_told_to_stop()
+        gate.let_through(1000)
+        assert process.returncode == 130
+        assert json.loads(output.splitlines()[-1])["reason"] == "CANCELLED"
+        list(client.generate("rain", seconds=0.5))
+        assert [clip.recipe.steps for clip in client.clips().clips] == [1]

@@ -1,0 +1,71 @@
+"""The committed stubs are exactly what the .proto files give, and the contract keeps its shape."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
+
+from soundgen.v1 import clip_service_pb2, generation_service_pb2, model_service_pb2
+
+GENERATE = Path(__file__).parents[2] / "proto" / "generate.py"
+FILES = (generation_service_pb2, model_service_pb2, clip_service_pb2)
+
+
+def services() -> list[ServiceDescriptor]:
+    descriptors: list[FileDescriptor] = [module.DESCRIPTOR for module in FILES]
+    return [service for file in descriptors for service in file.services_by_name.values()]
+
+
+def test_one_command_makes_the_committed_stubs_again() -> None:
+    environment = {**os.environ, "PATH": os.defpath}  # the plugins come from the environment, not from PATH
+    checked = subprocess.run(
+        [sys.executable, str(GENERATE), "--check"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_every_call_has_its_own_request_and_response() -> None:
+    methods = [method for service in services() for method in service.methods]
+    requests = [method.input_type.full_name for method in methods]
+    responses = [method.output_type.full_name for method in methods]
+    assert len(set(requests)) == len(set(responses)) == len(methods)
+    for method in methods:
+        assert method.input_type.name == f"{method.name}Request"
+        assert method.output_type.name == f"{method.name}Response"
+
+
+def test_the_services_are_the_ones_of_the_contract() -> None:
+    streaming = {
+        f"{service.name}.{method.name}": method.server_streaming
+        for service in services()
+        for method in service.methods
+    }
+    assert streaming == {
+        "GenerationService.Generate": True,
+        "GenerationService.Refine": True,
+        "GenerationService.Cancel": False,
+        "ModelService.ListModels": False,
+        "ModelService.GetModel": False,
+        "ClipService.GetClip": False,
+        "ClipService.ListClips": False,
+        "ClipService.Download": True,
+    }
+    assert {service.file.package for service in services()} == {"soundgen.v1"}
+
+
+def test_the_contract_imports_nothing_of_google_rpc() -> None:
+    imported = {dependency.name for module in FILES for dependency in module.DESCRIPTOR.dependencies}
+    assert not [name for name in imported if name.startswith("google/rpc")]
+
+
+@pytest.mark.parametrize("field", ["negative_prompt", "seed", "seconds", "steps", "gamma", "omega", "nu", "model"])
+def test_zero_is_told_from_absent(field: str) -> None:
+    request = generation_service_pb2.GenerateRequest()
+    assert not request.HasField(field)  # type: ignore[arg-type]
+    setattr(request, field, getattr(request, field))
+    assert request.HasField(field)  # type: ignore[arg-type]
