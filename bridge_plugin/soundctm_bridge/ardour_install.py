@@ -38,12 +38,11 @@ def install_hook(config_folder: Path, spool: Path) -> Path:
 def uninstall_hook(config_folder: Path) -> list[Path]:
     """Removes the hook's file and switches it off; returns the files that were removed or changed.
 
-    Raises InstallError while Ardour runs and the hook is switched on: Ardour would write its list back when it ends.
+    Not while Ardour runs with these settings and the hook is on: it would write its list back when it ends.
     """
     changed = []
     if hook_is_enabled(config_folder):
-        _refuse_while_ardour_runs()
-        changed.append(_write_hooks(config_folder, _hooks_without_ours(config_folder)))
+        changed.append(_write_hooks(config_folder, _hooks_without(config_folder, HOOK_NAME)))
     file = config_folder / "scripts" / HOOK_FILE
     if file.is_file():
         file.unlink()
@@ -62,19 +61,19 @@ def hook_is_enabled(config_folder: Path) -> bool:
     return hooks is not None and any(hook.get("name") == HOOK_NAME for hook in hooks)
 
 
-def enable_hook(config_folder: Path, spool: Path, version: str) -> Path:
-    """Switches the hook on as Ardour's Script Manager would; returns the file it is written in.
+def enable_hook(config_folder: Path, source: str, version: str, name: str = HOOK_NAME) -> Path:
+    """Switches a hook on as Ardour's Script Manager would; returns the file that says so.
 
-    version : Ardour's, as "7.3"; the form of the list belongs to the version.
-    Raises InstallError for a version whose form is not known, and while Ardour runs.
+    source : the hook's Lua text. version : Ardour's, as "7.3"; the form of the list belongs to it.
+    Not while Ardour runs with these settings: it would write its own list over this one when it ends.
+    Raises InstallError for a version whose form is not known.
     """
     if version not in _SIGNALS:
         raise InstallError(
             f"switching the hook on by command is known for Ardour {', '.join(_SIGNALS)}, this is {version}",
             "switch it on in Ardour: Edit > Lua Scripts > Script Manager > Action Hooks > New Hook",
         )
-    _refuse_while_ardour_runs()
-    scripts = _hooks_without_ours(config_folder)
+    scripts = _hooks_without(config_folder, name)
     hooks = scripts.find("ActionHooks")
     if hooks is None:
         hooks = Xml.SubElement(scripts, "ActionHooks")
@@ -82,9 +81,9 @@ def enable_hook(config_folder: Path, spool: Path, version: str) -> Path:
     callback = Xml.SubElement(
         hooks,
         "LuaCallback",
-        {"lua": "Lua 5.3", "id": _free_id(scripts), "name": HOOK_NAME, "signals": f"{1 << timer:0{width}b}"},
+        {"lua": "Lua 5.3", "id": _free_id(scripts), "name": name, "signals": f"{1 << timer:0{width}b}"},
     )
-    callback.text = _stored_hook(hook_source(spool))
+    callback.text = _stored_hook(name, source)
     return _write_hooks(config_folder, scripts)
 
 
@@ -115,7 +114,8 @@ def ardour_is_running() -> bool:
     return False
 
 
-def _refuse_while_ardour_runs() -> None:
+def refuse_while_ardour_runs() -> None:
+    """Raises InstallError while this user has an Ardour open."""
     if ardour_is_running():
         raise InstallError(
             "Ardour is running and would write its own list of hooks over ours when it ends",
@@ -123,10 +123,10 @@ def _refuse_while_ardour_runs() -> None:
         )
 
 
-def _stored_hook(source: str) -> str:
+def _stored_hook(name: str, source: str) -> str:
     """The form in which Ardour keeps a hook: base64 of Lua assignments to name, script, factory and arguments."""
     factory = source[source.index("function factory") :] + "\nreturn factory(...)"
-    fields = {"n": HOOK_NAME, "s": source, "f": factory}
+    fields = {"n": name, "s": source, "f": factory}
     text = "s = {} " + "".join(f's["{key}"] = {_lua_string(value)} ' for key, value in fields.items()) + 's["a"] = {} '
     return base64.b64encode(text.encode()).decode()
 
@@ -149,10 +149,10 @@ def _read_hooks(config_folder: Path) -> Xml.Element:
         raise InstallError(f"{file} is not the XML Ardour writes: {error}", "move it away and try again") from error
 
 
-def _hooks_without_ours(config_folder: Path) -> Xml.Element:
+def _hooks_without(config_folder: Path, name: str) -> Xml.Element:
     scripts = _read_hooks(config_folder)
     for hooks in scripts.findall("ActionHooks"):
-        for hook in [hook for hook in hooks if hook.get("name") == HOOK_NAME]:
+        for hook in [hook for hook in hooks if hook.get("name") == name]:
             hooks.remove(hook)
     return scripts
 

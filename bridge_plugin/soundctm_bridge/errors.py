@@ -1,12 +1,14 @@
 """What can go wrong in the bridge.
 
 BridgeError
-├── OscRequestError      an OSC message we will not act on
+├── OscRequestError      a message to /soundctm/... that cannot be acted on
+├── BusyError            too much is under way already
 ├── PreparationError     a clip's audio could not be made ready for the session
-├── AdapterError         the DAW refused or did not answer
-│   ├── HookSilentError  nothing takes our jobs
-│   └── JobFailedError   the DAW's hook answered with an error
-├── InstallError         the hook could not be installed
+├── AdapterError         the DAW refused a job
+│   ├── HookSilentError      the DAW is closed or its hook is off
+│   └── JobFailedError       the DAW's hook answered with an error of its own
+├── InstallError         the hook could not be installed or removed
+├── PortError            the OSC port cannot be listened on
 └── HarnessError         a scripted Ardour (test, demo) did not do what was asked
 """
 
@@ -14,60 +16,57 @@ from soundgen.errors import SoundgenError
 
 
 class BridgeError(SoundgenError):
-    """Root of the bridge's errors.
+    """Root of the bridge's errors. `what_to_do` is the next step, as a sentence; empty where the message says it."""
 
-    code : a short word a program can switch on; what_to_do : the next step, for a person.
-    """
+    reason = "BRIDGE_ERROR"
 
-    code = "bridge"
-
-    def __init__(self, message: str, what_to_do: str = "") -> None:
-        super().__init__(message)
-        self.message = message
+    def __init__(self, message: str, what_to_do: str = "", *, reason: str | None = None) -> None:
+        super().__init__(message, reason=reason)
         self.what_to_do = what_to_do
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message}. {self.what_to_do}" if self.what_to_do else message
+
+    @property
+    def message(self) -> str:
+        """What went wrong, without what to do about it."""
+        return super().__str__()
 
 
 class OscRequestError(BridgeError):
-    """A message to /soundctm/... has a wrong shape or value."""
+    reason = "BAD_OSC_REQUEST"
 
-    code = "bad_request"
+
+class BusyError(BridgeError):
+    reason = "BRIDGE_BUSY"
 
 
 class PreparationError(BridgeError):
-    """A clip's audio could not be read, converted or written."""
-
-    code = "preparation"
+    reason = "PREPARATION_FAILED"
 
 
 class AdapterError(BridgeError):
-    """The DAW refused a job."""
-
-    code = "daw"
+    reason = "DAW_ERROR"
 
 
 class HookSilentError(AdapterError):
-    """The DAW's hook does not answer: the DAW is closed or the hook is off."""
-
-    code = "daw_silent"
+    reason = "DAW_SILENT"
 
 
 class JobFailedError(AdapterError):
-    """The DAW's hook answered with an error of its own."""
+    """`reason` is the hook's own word, upper case: NO_REGION, IMPORT, TAKE_TOO_SHORT, ..."""
 
-    code = "daw_refused"
-
-    def __init__(self, code: str, message: str, what_to_do: str = "") -> None:
-        super().__init__(message, what_to_do)
-        self.code = code
+    reason = "DAW_REFUSED"
 
 
 class InstallError(BridgeError):
-    """The hook could not be installed or removed."""
+    reason = "INSTALL_FAILED"
 
-    code = "install"
+
+class PortError(BridgeError):
+    reason = "OSC_PORT"
 
 
 class HarnessError(BridgeError):
-    """Ardour, its virtual screen or one of its tools did not do what was asked."""
-
-    code = "harness"
+    reason = "HARNESS"

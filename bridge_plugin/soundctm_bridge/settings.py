@@ -25,7 +25,7 @@ def spool_folder() -> Path:
     return Path(named) if named else default_spool_folder()
 
 
-def clips_folder() -> Path:
+def prepared_folder() -> Path:
     """Where clips lie that were prepared for a session, until the DAW has copied them."""
     return state_folder() / "prepared"
 

@@ -11,8 +11,11 @@ from soundctm_bridge.errors import AdapterError
 class ArdourAdapter:
     """The DawAdapter for an Ardour whose hook watches `spool`."""
 
+    name = "Ardour"
+    copies_audio = True
+
     def __init__(self, spool: Path, times: SpoolTimes = SpoolTimes()) -> None:  # noqa: B008 (frozen)
-        self._spool = Spool(spool, "Ardour", times)
+        self._spool = Spool(spool, self.name, times)
 
     def state(self) -> SessionState:
         """The open session. Raises HookSilentError when Ardour is closed or the hook is off."""

@@ -46,7 +46,13 @@ class PlacedRegion:
 
 
 class DawAdapter(Protocol):
-    """One DAW. Every method blocks until the DAW has answered and raises AdapterError when it refuses or does not."""
+    """One DAW. Every method blocks until the DAW has answered and raises AdapterError when it refuses or does not.
+
+    name : what people call the DAW. copies_audio : whether it keeps a copy of its own, so that the file may go.
+    """
+
+    name: str
+    copies_audio: bool
 
     def state(self) -> SessionState:
         """The open session."""

@@ -31,9 +31,9 @@ class SpoolTimes:
     take : until the hook takes a job; answer : from then until its result is there (an import of a long file).
     """
 
-    state_age_seconds: float = 5.0
-    take_seconds: float = 5.0
-    answer_seconds: float = 30.0
+    state_age_seconds: float = 10.0
+    take_seconds: float = 10.0
+    answer_seconds: float = 60.0
 
 
 def write_fields(fields: Mapping[str, str]) -> str:
@@ -84,9 +84,8 @@ class Spool:
         self._wait_until_taken()
         result = self._wait_for_result(job_id)
         if result.get("ok") != "1":
-            raise JobFailedError(
-                result.get("code", "unknown"), result.get("message", f"{self._hook} gave no reason"), result.get("what_to_do", "")
-            )
+            message = result.get("message", f"{self._hook} gave no reason")
+            raise JobFailedError(message, result.get("what_to_do", ""), reason=result.get("code", "unknown").upper())
         return result
 
     def _offer(self, job_id: str, text: str) -> None:

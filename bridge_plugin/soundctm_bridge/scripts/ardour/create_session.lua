@@ -7,5 +7,6 @@ map:set_tempo(Temporal.Tempo(bpm, bpm, 4), Temporal.timepos_t(0))
 Temporal.TempoMap.update(map)
 map = nil
 session:save_state("")
+print("done") -- the interpreter ends with exit code 0 even when a script fails
 close_session()
 quit()

@@ -10,5 +10,6 @@ assert(export:set_preset(WAV_PRESET), "Ardour does not know the export preset " 
 export:set_range(0, end_samples)
 assert(export:check_outputs(), "the session has no master outputs to render")
 assert(export:run_export(), "the export failed")
+print("done") -- the interpreter ends with exit code 0 even when a script fails
 close_session()
 quit()

@@ -112,7 +112,7 @@ function factory ()
 		return made
 	end
 
-	-- Copies the file into the session and returns its whole-file region. Ardour saves the session while it imports.
+	-- Copies the file into the session and returns its whole-file region.
 	local function import_file (path)
 		local known = {}
 		for id, _ in ARDOUR.RegionFactory.regions ():iter () do known[id:to_s ()] = true end
@@ -163,21 +163,31 @@ function factory ()
 		}
 	end
 
-	---- fades: Ardour's Lua sets a fade's shape and length but reads neither; the session file, saved by the import, does
+	---- fades: Ardour's Lua sets a fade's shape and length but reads neither; a session file tells both
 
-	local function saved_region (region_id)
-		for _, name in ipairs ({ Session:name (), Session:snap_name () }) do
-			local file = io.open (Session:path () .. "/" .. name .. ".ardour", "r")
-			if file then
-				local text = file:read ("a")
-				file:close ()
-				local _, opened = text:find ('<Region [^>]-%sid="' .. region_id .. '"[^>]-[^/]>')
-				local closed = opened and text:find ("</Region>", opened, true)
-				if closed then return text:sub (opened + 1, closed - 1) end
-			end
+	-- The session as it is now, as text. It is written as a snapshot that is removed at once: the user's own file is
+	-- not saved, and stays as dirty as it was.
+	local function session_text ()
+		local snapshot = Session:path () .. "/soundctm_bridge_look"
+		Session:save_state ("soundctm_bridge_look")
+		local file = io.open (snapshot .. ".ardour", "r")
+		if not file then
+			refuse ("unreadable_session", "the session's folder cannot be written", "make room there, or make it writable")
 		end
-		refuse ("unsaved_region", "the region's fades could not be read from the saved session",
-			"save the session and try again")
+		local text = file:read ("a")
+		file:close ()
+		for _, suffix in ipairs ({ ".ardour", ".history" }) do os.remove (snapshot .. suffix) end
+		return text
+	end
+
+	local function region_text (session, region)
+		local id = region:to_stateful ():id ():to_s ()
+		local _, opened = session:find ('<Region [^>]-%sid="' .. id .. '"[^>]-[^/]>')
+		local closed = opened and session:find ("</Region>", opened, true)
+		if not closed then
+			refuse ("unreadable_region", "the region '" .. region:name () .. "' is not in the session's file", "report this")
+		end
+		return session:sub (opened + 1, closed - 1)
 	end
 
 	-- Half-way up, Ardour's five fade shapes differ: this value tells which one a list of points is.
@@ -242,7 +252,7 @@ function factory ()
 		fresh:set_scale_amplitude (old:scale_amplitude ())
 	end
 
-	local function dressed_like (old, imported)
+	local function dressed_like (old, imported, session)
 		local fresh = ARDOUR.RegionFactory.clone_region (imported, true, false)
 		local needed = old:start ():samples () + old:length ():samples ()
 		if needed > imported:length ():samples () then
@@ -255,7 +265,7 @@ function factory ()
 		fresh:set_start (old:start ())
 		fresh:set_initial_position (old:position ())
 		if old:sync_marked () then fresh:set_sync_position (old:sync_position ()) end
-		copy_fades (saved_region (old:to_stateful ():id ():to_s ()), old:to_audioregion (), fresh:to_audioregion ())
+		copy_fades (region_text (session, old), old:to_audioregion (), fresh:to_audioregion ())
 		copy_gain (old:to_audioregion (), fresh:to_audioregion ())
 		fresh:set_muted (old:muted ())
 		fresh:set_opaque (old:opaque ())
@@ -329,7 +339,8 @@ function factory ()
 	local function replace (job)
 		local found = find_clip (job.clip_ids)
 		local imported = import_file (job.path)
-		for _, place in ipairs (found) do place.fresh = dressed_like (place.region, imported) end
+		local session = session_text ()
+		for _, place in ipairs (found) do place.fresh = dressed_like (place.region, imported, session) end
 		return in_one_undo_step ("Refine generated clip", function (about_to_change)
 			local result = { regions = #found }
 			for number, place in ipairs (found) do
