@@ -40,6 +40,8 @@ class Library:
         from soundctm_daemon import wav  # soundfile is loaded with the first clip, not with the daemon
 
         data, path = wav.encode(audio, record), self.folder / f"{record.id}.wav"
+        if path.exists():
+            raise LibraryError(f"{path} exists already and is not overwritten; ask for the clip again.")
         sha256 = hashlib.sha256(data).hexdigest()
         with self._disk():
             self._write_file(path, data)

@@ -33,6 +33,7 @@ from soundgen.v1 import (
 )
 
 _log = logging.getLogger(__name__)
+_HEAD_START_SECONDS = 0.05  # for who waited for the socket: importing PyTorch holds the interpreter's lock for long
 _GRACE_SECONDS = 2.0        # for answers under way when the server closes
 _WORKER_END_SECONDS = 5.0   # for a jump under way when everything was cancelled
 
@@ -84,6 +85,7 @@ class Daemon:
         listening.socket.chmod(0o600)
         await self._server.start()
         self._health_task = asyncio.create_task(self._tell_health())
+        await asyncio.sleep(_HEAD_START_SECONDS)
         self._worker.start()
         return listening
 

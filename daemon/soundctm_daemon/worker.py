@@ -78,6 +78,8 @@ class Worker(threading.Thread):
             self._engine_for(bundle)
         except SoundCTMError as error:
             _log.error("the default model cannot be used: %s", error)
+        except Exception:  # a dead worker would leave every clip waiting; the next request meets the cause again
+            _log.exception("looking for the default model met a defect")
 
     def _outcome(self, job: Job) -> JobEvent:
         """Ready or Failed; the one place where an unforeseen exception becomes an answer instead of a dead thread."""

@@ -134,13 +134,28 @@ def test_the_client_is_told_when_the_folder_is_read_only(models: Path) -> None:
 
 def test_a_clip_that_could_not_be_recorded_does_not_exist(tmp_path: Path) -> None:
     library = open_library(tmp_path)
-    made = record()
-    library.add(made, AUDIO)
-    with pytest.raises(LibraryError):
-        library.add(replace(made, label="the same id again"), AUDIO)
+    kept = library.add(record(), AUDIO)
+    library._database._connection.execute("PRAGMA max_page_count = 1")  # no page more than it has
+    with pytest.raises(DiskFullError, match="Free some space"):
+        for _ in range(100):  # until the pages it has are full
+            library.add(made := record(), AUDIO)
+    assert not (tmp_path / f"{made.id}.wav").exists()
     library.close()
-    clips, _ = open_and_list(tmp_path)
-    assert len(clips) <= 1
+    ids, problems = open_and_list(tmp_path)
+    assert kept.record.id in ids
+    assert made.id not in ids
+    assert set(problems) == {""}
+
+
+def test_a_stored_clip_is_never_overwritten(tmp_path: Path) -> None:
+    library = open_library(tmp_path)
+    made = record()
+    stored = library.add(made, AUDIO)
+    with pytest.raises(LibraryError, match="is not overwritten"):
+        library.add(replace(made, label="the same id again"), AUDIO * 0.5)
+    assert library.get(made.id) == stored
+    assert library.read(stored)
+    library.close()
 
 
 def open_and_list(folder: Path) -> tuple[list[str], list[str]]:
