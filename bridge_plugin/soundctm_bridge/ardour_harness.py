@@ -14,10 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pythonosc.udp_client import SimpleUDPClient
-
 from soundctm_bridge.ardour_home import write_scratch_home
 from soundctm_bridge.errors import HarnessError
+from soundctm_bridge.osc import send
 from soundctm_bridge.processes import start_group, stop_group, udp_ports_of_group, wait_until
 from soundctm_bridge.virtual_screen import VirtualScreen
 
@@ -145,7 +144,7 @@ class LiveArdour:
 
     def osc(self, address: str, *arguments: int | float | str) -> None:
         """Sends one message to Ardour's own OSC surface."""
-        SimpleUDPClient("127.0.0.1", self._osc_port).send_message(address, list(arguments))
+        send(self._osc_port, address, arguments)
 
     def save(self, timeout_seconds: float = 60.0) -> None:
         """Has Ardour save the session and waits until the file on disk is new and whole."""

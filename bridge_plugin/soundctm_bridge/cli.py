@@ -110,7 +110,7 @@ def _status(spool: Path) -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder; each run puts session, mix and screenshot into a new folder in it.")],
+    out: Annotated[Path, typer.Option(help="Each run puts session, mix and screenshot into a new folder in here.")],
     prompt: Annotated[str, typer.Option(help="What to make.")] = "heavy rain on a tin roof",
 ) -> None:
     """Take a prompt all the way into a real Ardour on a virtual screen, and refine it there."""

@@ -31,7 +31,7 @@ class Rig:
     """A context in which everything runs.
 
     extra_hooks : name -> Lua text of further Ardour hooks to switch on.
-    environment : added to what the daemon and the bridge see.
+    environment : added to what the daemon and the bridge see; ardour_environment : to what Ardour sees.
     """
 
     def __init__(
@@ -42,11 +42,12 @@ class Rig:
         tempo_bpm: float = 120.0,
         extra_hooks: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
+        ardour_environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.spool = folder / "spool"
         self.session = ArdourSession(folder, rate_hz=rate_hz, tempo_bpm=tempo_bpm)
-        self.live = LiveArdour(self.session, {SPOOL_VARIABLE: str(self.spool)})
+        self.live = LiveArdour(self.session, {SPOOL_VARIABLE: str(self.spool), **(ardour_environment or {})})
         self.adapter = ArdourAdapter(self.spool)
         self._extra_hooks = dict(extra_hooks or {})
         self._environment = {
