@@ -45,8 +45,9 @@ class LogBands(nn.Module):
     ) -> None:
         super().__init__()
         self.hop_samples, self.floor = hop_samples, floor
-        self.register_buffer("window", torch.hann_window(window_samples))
-        self.register_buffer("filters", mel_filters(bands, window_samples, sample_rate_hz, low_hz))
+        with torch.device("cpu"):  # arithmetic on the meta device imports torch._dynamo: seconds
+            self.register_buffer("window", torch.hann_window(window_samples))
+            self.register_buffer("filters", mel_filters(bands, window_samples, sample_rate_hz, low_hz))
 
     def forward(self, audio: Tensor) -> Tensor:
         """Audio [B, samples] -> [B, samples / hop, bands]."""

@@ -53,7 +53,8 @@ class WhitenedMelCodec(Codec):
         self.fast_bands = LogBands(_FAST_BANDS, 512, FRAME_SAMPLES // _FAST_PARTS, sample_rate_hz, 60.0, 1e-4)
         self.whitening = Whitening(FEATURES, channels)
         self.vocoder = Vocoder(channels, slow_dim, slow_blocks, fast_dim, fast_blocks)
-        self.register_buffer("bins_from_bands", _bins_from_bands(self.slow_bands.filters, sample_rate_hz))
+        with torch.device("cpu"):  # arithmetic on the meta device imports torch._dynamo: seconds
+            self.register_buffer("bins_from_bands", _bins_from_bands(self.slow_bands.filters, sample_rate_hz))
 
     def decoder_noise_shape(self, frames: int) -> tuple[int, int]:
         return 1, frames * FRAME_SAMPLES

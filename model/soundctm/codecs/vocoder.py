@@ -110,8 +110,9 @@ class Vocoder(nn.Module):
         self.network = SpectrumNetwork(channels, slow_dim, slow_blocks, fast_dim, fast_blocks)
         self.tone_level = nn.Parameter(torch.full((BINS,), math.log(256.0) - 1.5))
         self.noise_level = nn.Parameter(torch.full((BINS,), math.log(400.0) - 0.5))
-        self.register_buffer("window", torch.hann_window(WINDOW_SAMPLES))
-        self.register_buffer("noise_spread", _interpolation(_NOISE_BANDS, BINS))
+        with torch.device("cpu"):  # arithmetic on the meta device imports torch._dynamo: seconds
+            self.register_buffer("window", torch.hann_window(WINDOW_SAMPLES))
+            self.register_buffer("noise_spread", _interpolation(_NOISE_BANDS, BINS))
 
     def spectrum(self, latent: Tensor, envelope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Latent [B, C, T], log envelope [B, 4 T, 513] -> log tone, phase and log noise, each [B, 4 T, 513]."""

@@ -68,7 +68,7 @@ class FourierFeatures(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(_FOURIER_FREQUENCIES, 1))
+        self.weight = nn.Parameter(nn.init.normal_(torch.empty(_FOURIER_FREQUENCIES, 1)))
 
     def forward(self, c: Tensor) -> Tensor:
         angle = 2 * math.pi * c[:, None] @ self.weight.T
@@ -93,7 +93,9 @@ class RotaryEmbedding(nn.Module):
 
     def __init__(self, dims: int) -> None:
         super().__init__()
-        self.register_buffer("inv_freq", 1.0 / _ROTARY_BASE ** (torch.arange(0, dims, 2).float() / dims))
+        # on the CPU even where modules are built on the meta device: arithmetic there imports torch._dynamo, 2 s
+        exponents = torch.arange(0, dims, 2, device="cpu").float() / dims
+        self.register_buffer("inv_freq", 1.0 / _ROTARY_BASE**exponents)
 
     def forward(self, length: int) -> Tensor:
         """Angles [N, dims]: two equal halves, position 0 first."""
