@@ -23,6 +23,7 @@ from soundgen.errors import (
     SoundgenError,
     UnauthenticatedError,
 )
+from soundgen.formats import export, require_known_suffix
 from soundgen.progress import BarReporter, JsonReporter, Reporter, to_json
 
 FAILED_EXIT_CODE = 4
@@ -35,9 +36,9 @@ _EXIT_CODES: tuple[tuple[type[SoundgenError], int], ...] = (
     (ClipCancelledError, CANCELLED_EXIT_CODE),
 )
 _JSON = typer.Option(False, "--json", help="JSON for scripts: one object per line and event.")
-_OUT = typer.Option(None, "--out", "-o", help="Also copy the last clip to this WAV file.", dir_okay=False)
-_DESTINATION = typer.Argument(help="The WAV file to write.", dir_okay=False)
-
+_FORMATS = ".wav, .flac, .aiff, .ogg or .mp3"
+_OUT = typer.Option(None, "--out", "-o", help=f"Also copy the last clip to this file: {_FORMATS}.", dir_okay=False)
+_DESTINATION = typer.Argument(help=f"The file to write: {_FORMATS}.", dir_okay=False)
 
 
 def _whole_number(text: str) -> int:
@@ -68,7 +69,7 @@ def generate(
 ) -> None:
     """Make a clip from a prompt, in one jump. Ctrl-C cancels it."""
     reporter = _reporter(as_json)
-    with _errors_shown(reporter), connect() as client:
+    with _errors_shown(reporter), _connected(out) as client:
         clip = reporter.follow(
             "preview" if refine_steps else "clip",
             client.generate(
@@ -86,7 +87,7 @@ def generate(
         if refine_steps is not None:
             clip = reporter.follow("refined", client.refine(clip.id, steps=refine_steps))
         if out is not None:
-            reporter.exported(client.download(clip.id, out))
+            reporter.exported(export(client, clip.id, out))
 
 
 def refine(
@@ -98,10 +99,10 @@ def refine(
 ) -> None:
     """Make the very same clip in more jumps: same noise, same content. Ctrl-C cancels it."""
     reporter = _reporter(as_json)
-    with _errors_shown(reporter), connect() as client:
+    with _errors_shown(reporter), _connected(out) as client:
         clip = reporter.follow("refined", client.refine(clip_id, steps=steps, gamma=gamma))
         if out is not None:
-            reporter.exported(client.download(clip.id, out))
+            reporter.exported(export(client, clip.id, out))
 
 
 @clips.command("list")
@@ -143,10 +144,10 @@ def export_clip(
     out: Path = _DESTINATION,
     as_json: bool = _JSON,
 ) -> None:
-    """Copy a clip's WAV file, verified on its way."""
+    """Copy a clip, verified on its way; the suffix says in which format."""
     reporter = _reporter(as_json)
-    with _errors_shown(reporter), connect() as client:
-        reporter.exported(client.download(clip_id, out))
+    with _errors_shown(reporter), _connected(out) as client:
+        reporter.exported(export(client, clip_id, out))
 
 
 def _newest(client: Client, limit: int) -> Iterator[types.Clip]:
@@ -157,6 +158,15 @@ def _newest(client: Client, limit: int) -> Iterator[types.Clip]:
         token, remaining = page.next_page_token, remaining - len(page.clips)
         if not token:
             return
+
+
+@contextmanager
+def _connected(out: Path | None) -> Iterator[Client]:
+    """A client; a file that could not be written in the end is refused before anything is made."""
+    if out is not None:
+        require_known_suffix(out)
+    with connect() as client:
+        yield client
 
 
 def _reporter(as_json: bool) -> Reporter:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 from typer import Typer
@@ -79,6 +80,29 @@ def test_clips_are_listed_shown_and_exported(tmp_path: Path) -> None:
     assert json.loads(soundctm("clips", "show", made["id"]).stdout) == made
     assert soundctm("clips", "export", made["id"], str(tmp_path / "x.wav")).exit_code == 0
     assert soundfile.info(tmp_path / "x.wav").frames == 22050
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_clip_is_exported_in_the_format_its_suffix_names(tmp_path: Path) -> None:
+    made = lines(soundctm("generate", "rain", "--seconds=0.5", "--json"))[-1]["clip"]
+    stored, rate_hz = soundfile.read(made["path"])
+    for name, kind in (("a.flac", "FLAC"), ("a.AIFF", "AIFF"), ("a.ogg", "OGG"), ("a.mp3", "MP3")):
+        assert soundctm("clips", "export", made["id"], str(tmp_path / name)).exit_code == 0
+        info = soundfile.info(tmp_path / name)
+        assert (info.format, info.samplerate) == (kind, rate_hz)
+    flac, _ = soundfile.read(tmp_path / "a.flac")
+    scale = max(1.0, float(np.abs(stored).max()))  # integers end at full scale
+    assert np.abs(flac * scale - stored).max() <= scale * 2.0**-23  # one step of 24 bits
+    assert sorted(path.name for path in tmp_path.glob("a.*")) == ["a.AIFF", "a.flac", "a.mp3", "a.ogg"]
+    assert not list(tmp_path.glob(".soundctm-*"))
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a"])
+def test_an_unknown_format_is_refused_before_anything_is_made(tmp_path: Path, name: str) -> None:
+    result = soundctm("generate", "rain", "--out", str(tmp_path / name))
+    assert result.exit_code == 2
+    assert "allowed: .wav" in result.stderr
+    assert ".flac, .aiff, .ogg, .mp3" in result.stderr
 
 
 @pytest.mark.usefixtures("daemon")
