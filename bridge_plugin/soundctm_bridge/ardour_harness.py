@@ -104,7 +104,7 @@ class ArdourSession:
 class LiveArdour:
     """A context: Ardour with its window on a virtual screen, the session open and OSC answering.
 
-    extra_environment : what Ardour's own process sees beside the scratch HOME (the bridge's spool folder).
+    extra_environment : what Ardour's own process sees beside the scratch HOME.
     """
 
     def __init__(

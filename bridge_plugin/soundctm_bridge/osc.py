@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 _PLAIN_ADDRESS = re.compile(rb"/[A-Za-z0-9_/]{1,120}\x00")
+_PLAIN_TYPES = re.compile(rb",[ifshdTF]*\x00")
 _LOG_EVERY_SECONDS = 1.0
 
 Handler = Callable[[str, Sequence[Any]], None]  # address, arguments
@@ -81,8 +82,11 @@ def _problem_with(data: bytes, host: str) -> str | None:
         return f"it comes from {host}, not from this machine"
     if data.startswith(b"#bundle"):
         return "it is a bundle; send plain messages"
-    if not _PLAIN_ADDRESS.match(data):
+    address = _PLAIN_ADDRESS.match(data)
+    if address is None:
         return "its address is not plain: / and up to 120 of A-Z a-z 0-9 _ /"
+    if _PLAIN_TYPES.match(data, -(-address.end() // 4) * 4) is None:
+        return "its arguments are not all of the types i f s h d T F"
     try:
         OscMessage(data)
     except ParseError as error:

@@ -3,6 +3,8 @@
 import os
 import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,16 +122,24 @@ def file_stem(prompt: str, clip_id: str) -> str:
     return f"{_CATEGORY_ID}_{name}_{_CREATOR_ID}_{clip_id}"
 
 
+@contextmanager
+def _removed_on_failure(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        path.unlink()
+        raise
+
+
 def _write_whole(path: Path, audio: Audio, rate_hz: int) -> None:
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with part.open("wb") as file:
+        with part.open("wb") as file, _removed_on_failure(part):
             soundfile.write(file, audio, rate_hz, subtype="PCM_24", format="WAV")
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+            part.replace(path)
     except (soundfile.LibsndfileError, OSError) as error:
-        part.unlink(missing_ok=True)
         what_to_do = f"look at the free space and the permissions of {path.parent}"
         raise PreparationError(f"the prepared clip {path} cannot be written: {error}", what_to_do) from error

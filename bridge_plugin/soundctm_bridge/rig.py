@@ -47,7 +47,7 @@ class Rig:
         self.folder = folder
         self.spool = folder / "spool"
         self.session = ArdourSession(folder, rate_hz=rate_hz, tempo_bpm=tempo_bpm)
-        self.live = LiveArdour(self.session, {SPOOL_VARIABLE: str(self.spool), **(ardour_environment or {})})
+        self.live = LiveArdour(self.session, ardour_environment)
         self.adapter = ArdourAdapter(self.spool)
         self._extra_hooks = dict(extra_hooks or {})
         self._environment = {

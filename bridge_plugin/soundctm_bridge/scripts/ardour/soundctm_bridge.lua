@@ -18,6 +18,7 @@ function factory ()
 	local STATE_EVERY_TICKS = 10      -- an unchanged state is still published once a second: that is the heartbeat
 	local busy = false                -- Ardour runs its main loop, and so this hook, while it imports
 	local ticks, last_state = 0, ""
+	local last_problem                -- a problem is told once, not ten times a second
 
 	---- the written form shared with adapters/jobs.py: one `key=value` per line, % and control characters as %XX
 
@@ -77,6 +78,9 @@ function factory ()
 	end
 
 	local function publish_state ()
+		if spool:sub (1, 1) == "@" then
+			error ("this copy does not know its spool folder; run `soundctm bridge install ardour` and choose that copy")
+		end
 		local state = session_state ()
 		if state ~= last_state or ticks % STATE_EVERY_TICKS == 0 then
 			write_text (spool .. "/state", state)
@@ -396,6 +400,7 @@ function factory ()
 			take_job ()
 		end)
 		busy = false
-		if not ok then print ("SoundCTM Bridge: " .. tostring (problem)) end
+		if not ok and problem ~= last_problem then print ("SoundCTM Bridge: " .. tostring (problem)) end
+		last_problem = problem
 	end
 end
