@@ -205,14 +205,17 @@ class Service:
             except OSError as error:
                 message = f"the clip cannot be stored in {self._folder}: {error}"
                 raise PreparationError(message, "look at the free space and the permissions there") from error
-            prepared = prepare_clip(fetched, self._folder, stem, rate_hz)
-            fetched.unlink()
+            try:
+                prepared = prepare_clip(fetched, self._folder, stem, rate_hz)
+            finally:
+                fetched.unlink()
             if prepared.gain_db < 0:
                 log.warning("clip %s was turned down by %.1f dB to fit 24 bits", clip.id, -prepared.gain_db)
-            regions = job(prepared.path)
-            if self._adapter.copies_audio:
-                prepared.path.unlink()
-            return regions
+            try:
+                return job(prepared.path)
+            finally:
+                if self._adapter.copies_audio:
+                    prepared.path.unlink()
 
     def _daemon_status(self) -> dict[str, Value]:
         try:

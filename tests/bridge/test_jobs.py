@@ -133,3 +133,16 @@ def test_a_broken_state_asks_for_one_version(tmp_path: Path) -> None:
 def test_the_spool_is_its_users_alone(tmp_path: Path) -> None:
     Spool(tmp_path / "spool", "Ardour")
     assert (tmp_path / "spool").stat().st_mode & 0o077 == 0
+
+
+def test_a_spool_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(AdapterError, match=r"file/spool cannot be written.*SOUNDCTM_BRIDGE_SPOOL"):
+        Spool(tmp_path / "file" / "spool", "Ardour")
+
+
+def test_a_spool_folder_that_went_away_is_named(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", "Ardour", SHORT)
+    (tmp_path / "spool").rmdir()
+    with pytest.raises(AdapterError, match="spool cannot be written"):
+        spool.run("place", {})

@@ -240,3 +240,9 @@ def test_the_service_says_when_it_is_full(desk: Desk) -> None:
     desk.ask("generate", "rain", request_id="one too many")
     assert desk.until_answered("one too many")[2][1] == "BRIDGE_BUSY"
     desk.daemon.gate.set()
+
+
+def test_nothing_is_left_behind_when_the_daw_refuses(desk: Desk) -> None:
+    desk.daw.refusal = JobFailedError("no", "")
+    desk.error_of("generate", "rain")
+    assert list(desk.folder.iterdir()) == []

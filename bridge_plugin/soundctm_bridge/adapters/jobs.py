@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from soundctm_bridge.errors import HookSilentError, JobFailedError
+from soundctm_bridge.errors import AdapterError, HookSilentError, JobFailedError
 
 _POLL_SECONDS = 0.02
 _ESCAPED = re.compile(r"[%\x00-\x1f\x7f]")
@@ -58,7 +58,10 @@ class Spool:
 
     def __init__(self, folder: Path, hook: str, times: SpoolTimes = SpoolTimes()) -> None:
         self._folder, self._hook, self._times = folder, hook, times
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def state(self) -> dict[str, str]:
         """The session's fields as the hook last wrote them. Raises HookSilentError when that is too long ago."""
@@ -80,7 +83,10 @@ class Spool:
         job_id = uuid.uuid4().hex
         expires = int(time.time() + self._times.take_seconds) + 1
         job = {"id": job_id, "verb": verb, "expires_unix_seconds": str(expires), **fields}
-        self._offer(job_id, write_fields(job))
+        try:
+            self._offer(job_id, write_fields(job))
+        except OSError as error:
+            raise self._unwritable(error) from error
         self._wait_until_taken()
         result = self._wait_for_result(job_id)
         if result.get("ok") != "1":
@@ -103,7 +109,7 @@ class Spool:
                         raise self._silent("an earlier job still waits for it") from None
                 time.sleep(_POLL_SECONDS)
         finally:
-            part.unlink()
+            part.unlink(missing_ok=True)
 
     def _remove_stale_job(self, job: Path) -> None:
         """A job whose bridge was killed is nobody's; the hook would refuse it as expired anyway."""
@@ -143,6 +149,12 @@ class Spool:
                 continue
             file.unlink()
             return read_fields(text)
+
+    def _unwritable(self, error: OSError) -> AdapterError:
+        return AdapterError(
+            f"the spool folder {self._folder} cannot be written: {error}",
+            "look at its free space and permissions, or name another with SOUNDCTM_BRIDGE_SPOOL",
+        )
 
     def _silent(self, why: str) -> HookSilentError:
         return HookSilentError(
