@@ -106,10 +106,13 @@ def ardour_is_running() -> bool:
     """Whether this user has an Ardour open (Linux: read from /proc)."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            name, owner = (folder / "comm").read_text().strip(), folder.stat().st_uid
+            stat, owner = (folder / "stat").read_text(), folder.stat().st_uid
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # it ended, or is not ours
-        if owner == os.getuid() and re.match(r"ardour-?\d|ArdourGUI", name, re.IGNORECASE):
+        process = re.match(r"\d+ \((?P<name>.*)\) (?P<state>\S)", stat, re.DOTALL)
+        if process is None or process["state"] == "Z" or owner != os.getuid():
+            continue  # Z: it has ended, its parent has not looked yet
+        if re.match(r"ardour-?\d|ArdourGUI", process["name"], re.IGNORECASE):
             return True
     return False
 
