@@ -58,6 +58,7 @@ CONFIG = StarterConfig(
         feature_weight=1.0,
         latent_weight=1.0,
         denoising_weight=1.0,
+        denoising_rows=0.5,
         lambda_max=10.0,
         last_layer="transformer.project_out.weight",
         lengths=LENGTHS,

@@ -92,6 +92,7 @@ class Distillation:
     feature_weight: float    # teacher-feature distance, eq. 5
     latent_weight: float     # plain distance of the latents beside it
     denoising_weight: float  # of lambda_DSM, eq. 9
+    denoising_rows: float    # share of the batch's clips that the DSM loss sees
     lambda_max: float
     last_layer: str          # the parameter whose gradients set lambda
     lengths: LengthMix

@@ -6,6 +6,7 @@ teacher's guided Heun solution from t to u; the DSM loss keeps g(z, sigma, sigma
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,6 +117,10 @@ def adaptive_weight(consistency: Tensor, denoising: Tensor, limit: float) -> Ten
     return torch.clamp(consistency.norm() / (denoising.norm() + 1e-8), 0, limit)
 
 
+def first_rows(context: TextContext, rows: int) -> TextContext:
+    return TextContext(**{name: values[:rows] for name, values in context.fields().items()})
+
+
 def distillation_backward(
     networks: Networks,
     contexts: Contexts,
@@ -141,10 +146,12 @@ def distillation_backward(
     consistency = consistency_loss(networks, contexts, held, target, s, settings, sigma_data).mean()
     (consistency_slope,) = torch.autograd.grad(consistency, held)
 
-    level = denoising_levels(len(latent), diffusion, generator)
-    disturbed = latent + level.view(-1, 1, 1) * torch.randn(latent.shape, generator=generator)
-    restored = denoise(networks.student, disturbed, level, level, omega, contexts.student, sigma_data)
-    error = restored.detach() - latent
+    rows = math.ceil(settings.denoising_rows * len(latent))
+    clean, context = latent[:rows], first_rows(contexts.student, rows)
+    level = denoising_levels(rows, diffusion, generator)
+    disturbed = clean + level.view(-1, 1, 1) * torch.randn(clean.shape, generator=generator)
+    restored = denoise(networks.student, disturbed, level, level, omega[:rows], context, sigma_data)
+    error = restored.detach() - clean
     weight = denoising_weight(level, sigma_data)
     denoising = (weight * error.square().mean((1, 2))).mean()
     denoising_slope = 2 * weight.view(-1, 1, 1) * error / error.numel()

@@ -18,7 +18,8 @@ from soundctm_training.config import StarterConfig, read_config, save_config
 from soundctm_training.ctm import Contexts, Networks, StepLosses, distillation_backward, draw_indices
 from soundctm_training.dataset import EMPTY, Batch, Dataset, draw_batch, open_dataset
 from soundctm_training.levels import grid
-from soundctm_training.runs import Average, Run, open_run
+from soundctm_training.runs import Average, Run, learning_rate_factor, open_run
+from soundctm_training.workers import ALONE, Workers, join_workers
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ _SAVE_SECONDS = 120.0
 _REPORT_STEPS = 20
 _SEED = 3
 _LARGEST_GRADIENT = 10.0
+_BETAS = (0.9, 0.99)  # with 0.999, RAdam's rectification alone would last as long as the run
 
 
 def frozen_copy(network: DiT) -> DiT:
@@ -39,13 +41,13 @@ def frozen_copy(network: DiT) -> DiT:
 class Distiller:
     """Student, target and teacher, with RAdam on the student; `train_step` is a function of the run's step alone."""
 
-    def __init__(self, config: StarterConfig, data: Dataset, teacher: DiT) -> None:
-        self.config, self.data = config, data
+    def __init__(self, config: StarterConfig, data: Dataset, teacher: DiT, workers: Workers = ALONE) -> None:
+        self.config, self.data, self.workers = config, data, workers
         student = DiT(config.network)
         student.load_state_dict(teacher.state_dict())  # s and omega embeddings of a teacher are still zero
         self.networks = Networks(student, frozen_copy(teacher), frozen_copy(teacher))
         settings = config.distillation
-        self.optimiser = torch.optim.RAdam(student.parameters(), settings.learning_rate)
+        self.optimiser = torch.optim.RAdam(student.parameters(), settings.learning_rate, _BETAS)
         self.average = Average(student, settings.final_ema)
         self.levels = grid(settings.grid_points, config.diffusion)
 
@@ -64,7 +66,7 @@ class Distiller:
 
     def train_step(self, step: int, learning_rate_factor: float) -> StepLosses:
         config, settings = self.config, self.config.distillation
-        choice, noise = np.random.default_rng((_SEED, step)), torch.Generator().manual_seed(step)
+        choice, noise = self.workers.generators(_SEED, step)
         batch = draw_batch(self.data, settings.lengths, config.text, config.network.patch_frames, choice)
         rows = len(batch.latent)
         indices = draw_indices(rows, settings, choice)
@@ -76,6 +78,7 @@ class Distiller:
             self.networks, self.contexts(batch), batch.latent, indices, omega, self.levels, settings,
             config.diffusion, noise,
         )
+        self.workers.average_gradients(self.networks.student.parameters())
         torch.nn.utils.clip_grad_norm_(self.networks.student.parameters(), _LARGEST_GRADIENT)
         self.optimiser.step()
         self._follow()
@@ -111,17 +114,19 @@ def train(distiller: Distiller, folder: Path, minutes: float) -> None:
     if state is not None:
         distiller.load(state)
     losses: list[StepLosses] = []
-    while run.share < 1:
-        factor = run.learning_rate_factor(distiller.config.distillation.warmup_steps)
+    workers = distiller.workers
+    while (share := workers.agree(run.share)) < 1:
+        factor = learning_rate_factor(run.step, share, distiller.config.distillation.warmup_steps)
         losses.append(distiller.train_step(run.step, factor))
         run.step += 1
-        if run.step % _REPORT_STEPS == 0:
+        if workers.rank == 0 and run.step % _REPORT_STEPS == 0:
             means = np.mean([(loss.consistency, loss.denoising, loss.weight) for loss in losses], axis=0)
             run.report(consistency=float(means[0]), denoising=float(means[1]), weight=float(means[2]))
             losses.clear()
-        if run.due(_SAVE_SECONDS):
+        if workers.rank == 0 and run.due(_SAVE_SECONDS):
             _save(run, distiller)
-    _save(run, distiller)
+    if workers.rank == 0:
+        _save(run, distiller)
 
 
 def _save(run: Run, distiller: Distiller) -> None:
@@ -148,7 +153,7 @@ def main() -> None:
     save_config(config, arguments.out)
     teacher = DiT(config.network)
     teacher.load_state_dict(load_file(arguments.teacher))
-    train(Distiller(config, open_dataset(arguments.latents), teacher), arguments.out, arguments.minutes)
+    train(Distiller(config, open_dataset(arguments.latents), teacher, join_workers()), arguments.out, arguments.minutes)
 
 
 if __name__ == "__main__":

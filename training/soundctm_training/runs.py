@@ -41,11 +41,6 @@ class Run:
         """Of the budget, 0 to 1."""
         return min(self.elapsed_seconds / self.budget_seconds, 1.0)
 
-    def learning_rate_factor(self, warmup_steps: int, floor: float = 0.02) -> float:
-        """Linear warm-up, then a cosine over the budget."""
-        cosine = 0.5 * (1 + math.cos(math.pi * self.share))
-        return min(1.0, (self.step + 1) / max(warmup_steps, 1)) * (floor + (1 - floor) * cosine)
-
     def due(self, every_seconds: float) -> bool:
         """True once every so often."""
         now = time.monotonic()
@@ -77,6 +72,12 @@ def open_run(folder: Path, budget_minutes: float) -> tuple[Run, dict[str, Any] |
     state = torch.load(path, weights_only=True)
     logger.info("continuing %s at step %d, %.0f s", folder, state["step"], state["spent_seconds"])
     return Run(folder, 60 * budget_minutes, state["spent_seconds"], state["step"]), state
+
+
+def learning_rate_factor(step: int, share: float, warmup_steps: int, floor: float = 0.02) -> float:
+    """Linear warm-up over steps, then a cosine down to `floor` as the share of the budget goes from 0 to 1."""
+    cosine = 0.5 * (1 + math.cos(math.pi * share))
+    return min(1.0, (step + 1) / max(warmup_steps, 1)) * (floor + (1 - floor) * cosine)
 
 
 class Average:

@@ -19,7 +19,7 @@ from torch import Tensor
 from soundctm.codecs.mel import WhitenedMelCodec
 from soundctm_training.codec_training import PCM_SCALE, decoder_step, fit_whitening, random_crops
 from soundctm_training.config import DecoderTraining, StarterConfig, read_config, save_config
-from soundctm_training.runs import Average, Run, open_run
+from soundctm_training.runs import Average, Run, learning_rate_factor, open_run
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ ENCODER_FILE = "encoder.safetensors"
 CODEC_FILE = "codec.safetensors"
 _SAVE_SECONDS = 120.0
 _REPORT_STEPS = 20
+_WARMUP_STEPS = 50
 
 
 def open_pools(data: Path) -> list[NDArray[np.int16]]:
@@ -82,7 +83,7 @@ def train_decoder(
         pool = pools[choice.choice(len(pools), p=sizes / sizes.sum())]
         audio = random_crops(pool, settings.batch, settings.crop_frames, choice)
         for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * run.learning_rate_factor(50)
+            group["lr"] = settings.learning_rate * learning_rate_factor(run.step, run.share, _WARMUP_STEPS)
         noise = torch.Generator().manual_seed(run.step)
         loss = decoder_step(codec, audio, settings.latent_noise, windows, noise)
         optimiser.zero_grad()

@@ -6,15 +6,15 @@ import argparse
 import logging
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
 from soundctm.networks.dit import DiT
 from soundctm_training.config import StarterConfig, read_config, save_config
 from soundctm_training.dataset import Dataset, draw_batch, open_dataset
-from soundctm_training.runs import Average, Run, open_run
+from soundctm_training.runs import Average, Run, learning_rate_factor, open_run
 from soundctm_training.teacher import teacher_loss
+from soundctm_training.workers import ALONE, Workers, join_workers
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +27,9 @@ _SEED = 2
 class TeacherTrainer:
     """Network, optimiser and average; `train_step` is a function of the run's step alone."""
 
-    def __init__(self, config: StarterConfig, data: Dataset) -> None:
+    def __init__(self, config: StarterConfig, data: Dataset, workers: Workers = ALONE) -> None:
         torch.manual_seed(_SEED)
-        self.config, self.data = config, data
+        self.config, self.data, self.workers = config, data, workers
         self.network = DiT(config.network)
         settings = config.teacher
         self.optimiser = torch.optim.AdamW(
@@ -44,7 +44,7 @@ class TeacherTrainer:
     def train_step(self, step: int, learning_rate_factor: float) -> float:
         """One optimiser step; returns the mean loss."""
         config = self.config
-        choice, noise = np.random.default_rng((_SEED, step)), torch.Generator().manual_seed(step)
+        choice, noise = self.workers.generators(_SEED, step)
         batch = draw_batch(self.data, config.teacher.lengths, config.text, config.network.patch_frames, choice)
         for group in self.optimiser.param_groups:
             group["lr"] = config.teacher.learning_rate * learning_rate_factor
@@ -52,6 +52,7 @@ class TeacherTrainer:
         loss = teacher_loss(self.network, batch.latent, context, config.teacher, config.diffusion, noise).mean()
         self.optimiser.zero_grad()
         loss.backward()
+        self.workers.average_gradients(self.network.parameters())
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
         self.average.update(self.network)
@@ -76,16 +77,18 @@ def train(trainer: TeacherTrainer, folder: Path, minutes: float) -> None:
     if state is not None:
         trainer.load(state)
     losses: list[float] = []
-    while run.share < 1:
-        factor = run.learning_rate_factor(trainer.config.teacher.warmup_steps)
+    workers = trainer.workers
+    while (share := workers.agree(run.share)) < 1:
+        factor = learning_rate_factor(run.step, share, trainer.config.teacher.warmup_steps)
         losses.append(trainer.train_step(run.step, factor))
         run.step += 1
-        if run.step % _REPORT_STEPS == 0:
+        if workers.rank == 0 and run.step % _REPORT_STEPS == 0:
             run.report(loss=sum(losses) / len(losses), rate=factor)
             losses.clear()
-        if run.due(_SAVE_SECONDS):
+        if workers.rank == 0 and run.due(_SAVE_SECONDS):
             _save(run, trainer)
-    _save(run, trainer)
+    if workers.rank == 0:
+        _save(run, trainer)
 
 
 def _save(run: Run, trainer: TeacherTrainer) -> None:
@@ -107,7 +110,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     config = read_config(arguments.config)
     save_config(config, arguments.out)
-    train(TeacherTrainer(config, open_dataset(arguments.latents)), arguments.out, arguments.minutes)
+    train(TeacherTrainer(config, open_dataset(arguments.latents), join_workers()), arguments.out, arguments.minutes)
 
 
 if __name__ == "__main__":
