@@ -51,6 +51,7 @@ CONFIG = StarterConfig(
         solver_steps=(0.5, 0.5),
         top_t=0.3,
         end_s=0.3,
+        next_s=0.2,
         omega_min=1.0,
         omega_max=4.0,
         target_ema=0.9,

@@ -85,12 +85,13 @@ class Distillation:
     solver_steps: tuple[float, ...]  # probability of 1, 2, ... Heun steps between t and u
     top_t: float             # added probability that t is one of the two highest levels
     end_s: float             # added probability that s is sigma_min
+    next_s: float            # added probability that s is u
     omega_min: float
     omega_max: float
     target_ema: float        # mu
     final_ema: float         # of the weights that are kept
     feature_weight: float    # teacher-feature distance, eq. 5
-    latent_weight: float     # plain distance of the latents beside it
+    latent_weight: float     # squared distance of the network's outputs beside it
     denoising_weight: float  # of lambda_DSM, eq. 9
     denoising_rows: float    # share of the batch's clips that the DSM loss sees
     lambda_max: float

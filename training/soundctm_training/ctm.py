@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from soundctm.networks.dit import DiT, TextContext
-from soundctm.networks.preconditioning import denoise, jump
+from soundctm.networks.preconditioning import c_out, denoise, jump
 from soundctm.spec import DiffusionSpec
 from soundctm_training.config import Distillation
 from soundctm_training.features import feature_distance, teacher_features
@@ -64,13 +64,16 @@ class StepLosses:
 
 def draw_indices(batch: int, settings: Distillation, generator: np.random.Generator) -> Indices:
     """Solver steps from their table; t uniform with extra weight on the two highest levels; s uniform in u .. N-1
-    with extra weight on sigma_min, because one jump from the top to the bottom is what a preview is."""
+    with extra weight on its ends: one jump from the top to the bottom is what a preview is, and short jumps, which
+    the solver teaches directly, are what a refine is."""
     steps = 1 + int(generator.choice(len(settings.solver_steps), p=settings.solver_steps))
     last = settings.grid_points - 1
     t = generator.integers(0, last - steps + 1, size=batch)
     t = np.where(generator.random(batch) < settings.top_t, generator.integers(0, 2, size=batch), t)
     s = generator.integers(t + steps, last + 1)
-    s = np.where(generator.random(batch) < settings.end_s, last, s)
+    where = generator.random(batch)
+    s = np.where(where < settings.end_s, last, s)
+    s = np.where(where > 1 - settings.next_s, t + steps, s)
     return Indices(torch.from_numpy(t), torch.from_numpy(s), steps)
 
 
@@ -97,13 +100,18 @@ def consistency_loss(
     contexts: Contexts,
     estimate: Tensor,
     target: Tensor,
+    t: Tensor,
     s: Tensor,
     settings: Distillation,
     sigma_data: float,
 ) -> Tensor:
-    """Eq. 7's distance at s, plus the plain distance of the latents in the network's own scale: [B]."""
-    c_s = ((s**2 + sigma_data**2) ** -0.5).view(-1, 1, 1)
-    loss = settings.latent_weight * (c_s * (estimate - target)).square().mean((1, 2))
+    """Eq. 7's distance at s, plus the squared distance of what the network itself would have to output: [B].
+
+    In z_s a short jump at a high level hardly shows: G = s/t z_t + (1 - s/t) (c_skip z_t + c_out F). Divided by
+    (1 - s/t) c_out(t), every jump's error weighs what it is as an error of F.
+    """
+    scale = ((1 - s / t) * c_out(t, sigma_data)).view(-1, 1, 1)
+    loss = settings.latent_weight * ((estimate - target) / scale).square().mean((1, 2))
     if settings.feature_weight > 0:
         with torch.no_grad():
             wanted = teacher_features(networks.teacher, target, s, contexts.teacher, sigma_data)
@@ -143,7 +151,7 @@ def distillation_backward(
     target = consistency_target(networks, contexts, noisy, indices, omega, levels, sigma_data)
     estimate = jump(networks.student, noisy, t, s, omega, contexts.student, sigma_data)
     held = estimate.detach().requires_grad_()
-    consistency = consistency_loss(networks, contexts, held, target, s, settings, sigma_data).mean()
+    consistency = consistency_loss(networks, contexts, held, target, t, s, settings, sigma_data).mean()
     (consistency_slope,) = torch.autograd.grad(consistency, held)
 
     rows = math.ceil(settings.denoising_rows * len(latent))
