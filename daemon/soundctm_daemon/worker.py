@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -35,13 +36,17 @@ class EngineState:
     problem: str = ""
 
 
-def torch_loader(device: str) -> LoadEngine:
-    """Loads with PyTorch, which is imported on the first load: a daemon answers long before that."""
+def torch_loader(device: str, threads: int) -> LoadEngine:
+    """Loads with PyTorch, which is imported on the first load: a daemon answers long before that.
+
+    With `threads` 0, one core stays free. Every layer waits for its slowest thread, so where a DAW keeps one core busy,
+    using all of them made 16 jumps take 13 s instead of 0.8 s on two cores, and gained a tenth where nothing else ran.
+    """
 
     def load(bundle: Bundle) -> Engine:
         from soundctm.engines.torch import load_engine
 
-        return load_engine(bundle, device)
+        return load_engine(bundle, device, threads or max(1, (os.cpu_count() or 1) - 1))
 
     return load
 

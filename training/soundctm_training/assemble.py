@@ -19,6 +19,7 @@ from torch import Tensor
 from soundctm.bundle import CODEC_FILE, NETWORK_FILE, TEXT_FILE, TOKENIZER_FILE, Bundle, write_manifest
 from soundctm.codecs.mel import FRAME_SAMPLES
 from soundctm.spec import BundleSpec, CodecKind, CodecSpec
+from soundctm_training import synth
 from soundctm_training.config import StarterConfig, read_config
 from soundctm_training.encode import text_spec, write_text_encoder
 
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 LICENCE = "Apache-2.0"
 LICENCE_FILE = "LICENCE"
 CARD_FILE = "MODEL_CARD.md"
+ATTRIBUTION_FILE = "recordings_attribution.csv"
 _DECODER = "vocoder."
 
 
@@ -67,6 +69,7 @@ def assemble(config: StarterConfig, codec: Path, student: Path, card: Path, lice
     write_text_encoder(aside / TEXT_FILE, aside / TOKENIZER_FILE)
     shutil.copyfile(card, aside / CARD_FILE)
     shutil.copyfile(licence, aside / LICENCE_FILE)
+    shutil.copyfile(Path(synth.__file__).with_name(ATTRIBUTION_FILE), aside / ATTRIBUTION_FILE)
     write_manifest(aside, bundle_spec(config))
     shutil.rmtree(folder, ignore_errors=True)
     bundle = write_manifest(aside.rename(folder), bundle_spec(config))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -83,19 +83,17 @@ class TorchEngine:
         return self.array(np.stack([standard_normal(seed, stream, 0, shape) for seed in seeds]))
 
 
-def load_engine(
-    bundle: Bundle, device: str = "cpu", on_progress: Callable[[str], None] = lambda part: None
-) -> TorchEngine:
-    """Verify a bundle's checksums and load it. `on_progress` names each part as it begins.
+def load_engine(bundle: Bundle, device: str = "cpu", threads: int | None = None) -> TorchEngine:
+    """Verify a bundle's checksums and load it.
+
+    `threads` is how many of this process's threads compute on the CPU; None leaves PyTorch's own choice.
 
     Raises DigestMismatchError, TensorMismatchError, BundleError.
     """
-    on_progress("checksums")
+    if threads is not None:
+        torch.set_num_threads(threads)
     bundle.verify()
-    on_progress("network")
     network = load_into(lambda: DiT(bundle.spec.network), read_tensors(bundle.file(NETWORK_FILE)), NETWORK_FILE)
-    on_progress("codec")
     codec = load_codec(bundle.spec, read_tensors(bundle.file(CODEC_FILE)))
-    on_progress("text encoder")
     text = load_text_encoder(bundle)
     return TorchEngine(bundle.spec, bundle.digest, network, codec, text, torch.device(device))
