@@ -47,7 +47,9 @@ SERVICE_NAMES = tuple(
 )
 _SERVER_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.so_reuseport", 0),  # a second daemon on the port must fail, not share it
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    # never punish a client's pings: between two jumps of a big model nothing else may pass for long, and gRPC would
+    # close the connection, the clip with it ("too_many_pings")
+    ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_permit_without_calls", 1),
 )
 

@@ -36,7 +36,7 @@ class EngineState:
     problem: str = ""
 
 
-def torch_loader(device: str, threads: int) -> LoadEngine:
+def torch_loader(device: str, threads: int = 0) -> LoadEngine:
     """Loads with PyTorch, which is imported on the first load: a daemon answers long before that.
 
     With `threads` 0, one core stays free. Every layer waits for its slowest thread, so where a DAW keeps one core busy,
