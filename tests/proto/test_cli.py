@@ -161,7 +161,11 @@ def test_a_daemon_that_cannot_start_exits_3(tmp_path: Path, monkeypatch: pytest.
 
 def test_ctrl_c_cancels_on_the_server_and_exits_130(models: Path) -> None:
     gate = Gate()
-    code = "import typer; from soundgen.cli import generate; typer.run(generate)"
+    # as in a terminal: a shell that runs this test in the background would hand down an ignored SIGINT
+    code = (
+        "import signal, typer; from soundgen.cli import generate; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); typer.run(generate)"
+    )
     with RunningDaemon(steered(gate.wait)) as daemon, Client() as client:
         command = [sys.executable, "-c", code, "rain", "--steps=16", "--json"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
