@@ -29,7 +29,7 @@ class Settings:
     port: int | None = None
     model: str = "starter"        # name of an installed bundle, or the path of one
     device: str = "cpu"           # as PyTorch names it
-    threads: int = 0              # of PyTorch on the CPU; 0 leaves one core to the DAW
+    threads: int = 0              # of PyTorch on the CPU; 0 is its own choice, all cores
     queue_limit: int = 64         # clips that may wait
     preview_steps: int = 4        # clips of at most this many jumps go before all others
     drain_seconds: float = 10.0   # what is in flight at SIGTERM may take this long; then it is cancelled
@@ -89,7 +89,7 @@ def _require_usable(settings: Settings) -> None:
     if settings.port is not None and not 0 <= settings.port <= 65535:
         raise SettingsError(f"port is {settings.port}; allowed: 0 to 65535 (0 takes any free one).")
     if settings.threads < 0:
-        raise SettingsError(f"threads is {settings.threads}; allowed: 0 (all cores but one) or more.")
+        raise SettingsError(f"threads is {settings.threads}; allowed: 0 (all cores) or more.")
     for name in ("queue_limit", "preview_steps"):
         if getattr(settings, name) < 1:
             raise SettingsError(f"{name} is {getattr(settings, name)}; allowed: 1 or more.")
