@@ -100,13 +100,6 @@ def _disk() -> Iterator[Finding]:
     yield Finding("disk", free_bytes > _DISK_NEEDED_BYTES, f"{free_bytes / 2**30:.1f} GiB free beside {folder}")
 
 
-def _rooms() -> Iterator[Finding]:
-    """Other rooms may add checks of their own: entry points of the group `soundctm.doctor` -> (ok, detail)."""
-    for entry in metadata.entry_points(group="soundctm.doctor"):
-        ok, detail = entry.load()()
-        yield Finding(entry.name, ok, detail)
-
-
 def _version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)
@@ -114,4 +107,4 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-_CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_system, _torch, _onnxruntime, _starter, _disk, _rooms)
+_CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_system, _torch, _onnxruntime, _starter, _disk)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -42,11 +40,6 @@ class Recipe:
     def from_json(cls, data: dict[str, Any]) -> Recipe:
         """Raises TypeError when the data does not name exactly the recipe's fields."""
         return cls(**data)
-
-    def digest(self) -> str:
-        """sha256 of the recipe's canonical JSON."""
-        canonical = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def make_recipe(
