@@ -2,13 +2,12 @@
 
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 from soundctm.errors import SoundCTMError
+from soundctm_training.tables import read_tables
 
 
 class LeakError(SoundCTMError):
@@ -18,8 +17,9 @@ class LeakError(SoundCTMError):
 @cache
 def held_out_prompts() -> Mapping[str, tuple[str, ...]]:
     """Prompts by class label, in wordings the caption table cannot produce."""
-    text = resources.files(__package__).joinpath("prompts.toml").read_text(encoding="utf-8")
-    return {label: tuple(prompts) for label, prompts in tomllib.loads(text).items()}
+    return {
+        label: tuple(prompts) for file in read_tables(__package__, "held_out") for label, prompts in file.items()
+    }
 
 
 def canonical(text: str) -> str:

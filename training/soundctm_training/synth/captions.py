@@ -1,15 +1,14 @@
-"""Captions for a rendering: phrases from `captions.toml` that claim only what was rendered, in varied dress."""
+"""Captions for a rendering: phrases from `texts/*.toml` that claim only what was rendered, in varied dress."""
 
 import itertools
 import re
 import string
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 from soundctm_training.synth.primitives import Rng, choose
+from soundctm_training.tables import read_tables
 
 # How people wrap the name of a sound when they ask for it; most often not at all.
 DRESSES = (
@@ -49,7 +48,6 @@ def _nested(table: Mapping[str, Mapping[str, list[str]]]) -> dict[str, dict[str,
 @cache
 def class_captions() -> dict[str, ClassCaptions]:
     """The committed caption table, by class label."""
-    text = resources.files(__package__).joinpath("captions.toml").read_text(encoding="utf-8")
     return {
         label: ClassCaptions(
             general=tuple(table["general"]),
@@ -57,7 +55,8 @@ def class_captions() -> dict[str, ClassCaptions]:
             words=_nested(table["words"]),
             templates=tuple(table["templates"]["phrases"]),
         )
-        for label, table in tomllib.loads(text).items()
+        for file in read_tables(__package__, "texts")
+        for label, table in file.items()
     }
 
 

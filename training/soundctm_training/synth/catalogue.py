@@ -5,7 +5,22 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from soundctm.errors import SoundCTMError
-from soundctm_training.synth import animals, blasts, impacts, machines, tonal, water, weather
+from soundctm_training.synth import (
+    animals,
+    blasts,
+    creatures,
+    electronics,
+    household,
+    impacts,
+    instruments,
+    machines,
+    strikes,
+    tonal,
+    vehicles,
+    water,
+    weather,
+    wet,
+)
 from soundctm_training.synth.captions import dress, joint_caption, plain_caption
 from soundctm_training.synth.primitives import Audio, Recipe, Rng, choose, normalise, uniform
 
@@ -35,11 +50,25 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "bell": tonal.bell,
         "drums": tonal.drums,
         "drone": machines.drone,
+        **creatures.RECIPES,
+        **wet.RECIPES,
+        **vehicles.RECIPES,
+        **household.RECIPES,
+        **instruments.RECIPES,
+        **electronics.RECIPES,
+        **strikes.RECIPES,
     }
 )
 LABELS = tuple(RECIPES)
-BEDS = ("rain", "wind", "fire", "waves", "stream", "crickets", "drone", "engine")
-FOREGROUNDS = ("thunder", "footsteps", "knock", "bell", "siren", "explosion", "birds", "dog", "glass", "door", "gun")
+_MODULES = (creatures, wet, vehicles, household, instruments, electronics, strikes)
+BEDS = (
+    *("rain", "wind", "fire", "waves", "stream", "crickets", "drone", "engine"),
+    *(label for module in _MODULES for label in module.BEDS),
+)
+FOREGROUNDS = (
+    *("thunder", "footsteps", "knock", "bell", "siren", "explosion", "birds", "dog", "glass", "door", "gun"),
+    *(label for module in _MODULES for label in module.FOREGROUNDS),
+)
 
 
 class UnknownLabelError(SoundCTMError):

@@ -3,12 +3,10 @@
 The recordings themselves are not committed; every function takes the folder that holds them.
 """
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +30,7 @@ from soundctm_training.synth.primitives import (
     to_samples,
     uniform,
 )
+from soundctm_training.tables import read_tables
 
 CROSSFADE_SECONDS = 0.03
 OWN_CAPTION_CHANCE = 0.6
@@ -65,7 +64,6 @@ class RecordingGroup:
 @cache
 def recording_groups() -> tuple[RecordingGroup, ...]:
     """The committed table."""
-    text = resources.files(__package__).joinpath("recordings.toml").read_text(encoding="utf-8")
     return tuple(
         RecordingGroup(
             name=row["name"],
@@ -76,7 +74,8 @@ def recording_groups() -> tuple[RecordingGroup, ...]:
             gap_seconds=tuple(row.get("gap_seconds", (1.0, 2.0))),
             typical=row.get("typical", True),
         )
-        for row in tomllib.loads(text)["group"]
+        for file in read_tables(__package__, "recording_groups")
+        for row in file["group"]
     )
 
 
@@ -97,7 +96,7 @@ def read_mono(path: Path) -> Audio:
     mono = soxr.resample(audio.mean(axis=1), rate_hz, SAMPLE_RATE_HZ).astype(np.float32)
     peak = float(np.abs(mono).max(initial=0.0))
     if peak == 0.0:
-        raise RecordingError(f"{path} is silent; take it out of recordings.toml")
+        raise RecordingError(f"{path} is silent; take it out of the recording groups")
     loud = np.flatnonzero(np.abs(mono) > 0.003 * peak)
     return as_audio(mono[loud[0] : loud[-1] + 1] / peak)
 

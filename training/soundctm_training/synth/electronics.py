@@ -1,0 +1,9 @@
+"""Sounds of screens, games and science fiction."""
+
+from collections.abc import Mapping
+
+from soundctm_training.synth.primitives import Recipe
+
+RECIPES: Mapping[str, Recipe] = {}
+BEDS: tuple[str, ...] = ()  # those of them that other sounds are laid over
+FOREGROUNDS: tuple[str, ...] = ()  # those that are laid over a bed
