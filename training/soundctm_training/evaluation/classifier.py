@@ -23,6 +23,7 @@ from soundctm_training.evaluation.log_mel import BANDS, log_mel
 
 logger = logging.getLogger(__name__)
 
+_CLIPS_AT_ONCE = 32
 
 class ClassifierFileError(SoundCTMError):
     """A file does not hold a classifier of ours."""
@@ -41,19 +42,30 @@ class SoundClassifier(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.head = nn.Linear(2 * widths[-1], len(self.labels))
 
-    def forward(self, mel: Tensor) -> Tensor:
-        """Log-mel [B, bands, frames] -> logits [B, labels]. The level of each clip is taken away first."""
+    def pooled(self, mel: Tensor) -> Tensor:
+        """Log-mel [B, bands, frames] -> features before the head [B, 2 C]. Each clip's level is taken away first."""
         levelled = mel - mel.mean(dim=(1, 2), keepdim=True)
         h = self.layers(0.3 * levelled[:, None])  # (B, C, bands / 16, frames / 16)
-        pooled = torch.cat([h.mean(dim=(2, 3)), h.amax(dim=(2, 3))], dim=1)
+        return torch.cat([h.mean(dim=(2, 3)), h.amax(dim=(2, 3))], dim=1)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Log-mel [B, bands, frames] -> logits [B, labels]."""
+        return self._logits(self.pooled(mel))
+
+    def _logits(self, pooled: Tensor) -> Tensor:
         return F.dropout(pooled, 0.2, self.training) @ self.head.weight.T + self.head.bias
 
     @torch.inference_mode()
+    def embed(self, audio: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Clips [n, samples] at 44.1 kHz -> pooled features [n, 2 C] and probabilities [n, labels]."""
+        self.eval()
+        parts = range(0, len(audio), _CLIPS_AT_ONCE)
+        pooled = torch.cat([self.pooled(log_mel(audio[first : first + _CLIPS_AT_ONCE])) for first in parts])
+        return pooled.double().numpy(), self._logits(pooled).softmax(dim=1).double().numpy()
+
     def probabilities(self, audio: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Mono float32 [samples] at 44.1 kHz -> probability of each label."""
-        self.eval()
-        logits: Tensor = self(log_mel(audio)[None])[0]
-        return np.asarray(logits.softmax(dim=0).numpy(), np.float32)
+        return np.asarray(self.embed(audio[None])[1][0], np.float32)
 
 
 @dataclass(frozen=True)

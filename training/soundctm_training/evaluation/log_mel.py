@@ -1,5 +1,7 @@
 """The one log-mel spectrogram all evaluation looks through."""
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -18,6 +20,7 @@ def _mel(frequency_hz: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return 2595 * np.log10(1 + np.asarray(frequency_hz, np.float64) / 700)
 
 
+@cache
 def filterbank() -> Tensor:
     """Triangles evenly spaced on the mel scale, each of unit sum, [bands, bins]."""
     edges_mel = np.linspace(_mel(LOW_HZ), _mel(HIGH_HZ), BANDS + 2)
@@ -32,10 +35,10 @@ def filterbank() -> Tensor:
 
 
 def log_mel(audio: npt.NDArray[np.float32]) -> Tensor:
-    """Mono float32 [samples] -> natural log of band power, [bands, frames], about 43 frames a second."""
+    """Mono float32 [..., samples] -> natural log of band power, [..., bands, frames], about 43 frames a second."""
     window = torch.hann_window(FFT_SAMPLES)
     spectrum = torch.stft(
-        torch.from_numpy(audio), FFT_SAMPLES, HOP_SAMPLES, window=window, center=True, return_complex=True
+        torch.from_numpy(np.ascontiguousarray(audio)), FFT_SAMPLES, HOP_SAMPLES, window=window, center=True, return_complex=True
     )
     power = spectrum.abs().square() / window.square().sum()
     return torch.log(filterbank() @ power + FLOOR)
