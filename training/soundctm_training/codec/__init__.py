@@ -1,0 +1,1 @@
+"""Training codecs: the learned Gaussian DAC (losses, discriminators, trainer) and the whitened mel codec."""
