@@ -37,8 +37,7 @@ def filterbank() -> Tensor:
 def log_mel(audio: npt.NDArray[np.float32]) -> Tensor:
     """Mono float32 [..., samples] -> natural log of band power, [..., bands, frames], about 43 frames a second."""
     window = torch.hann_window(FFT_SAMPLES)
-    spectrum = torch.stft(
-        torch.from_numpy(np.ascontiguousarray(audio)), FFT_SAMPLES, HOP_SAMPLES, window=window, center=True, return_complex=True
-    )
+    values = torch.from_numpy(np.ascontiguousarray(audio))
+    spectrum = torch.stft(values, FFT_SAMPLES, HOP_SAMPLES, window=window, center=True, return_complex=True)
     power = spectrum.abs().square() / window.square().sum()
     return torch.log(filterbank() @ power + FLOOR)

@@ -110,16 +110,16 @@ def frechet_distance(a: Floats, b: Floats) -> float:
 
 def shrunk(covariance: Floats, weight: float) -> Floats:
     """`weight` of the way to the sphere of the same trace."""
-    sphere = np.eye(len(covariance)) * (np.trace(covariance) / len(covariance))
-    return (1 - weight) * covariance + weight * sphere
+    sphere: Floats = np.eye(len(covariance)) * (np.trace(covariance) / len(covariance))
+    mixed: Floats = (1 - weight) * covariance + weight * sphere
+    return mixed
 
 
 def posterior_kl(real: Floats, generated: Floats) -> Floats:
     """KL(real || generated) of classifier posteriors in nats, [n, L] each -> [n]; both floored at 1e-6."""
     p, q = (np.asarray(part, np.float64).clip(min=_PROBABILITY_FLOOR) for part in (real, generated))
     p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
-    divergence: Floats = (p * np.log(p / q)).sum(axis=1)
-    return divergence
+    return np.asarray((p * np.log(p / q)).sum(axis=1), np.float64)
 
 
 def cosine_distance(a: Floats, b: Floats, centre: Floats | None = None, scale: Floats | None = None) -> Floats:
