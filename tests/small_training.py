@@ -11,14 +11,14 @@ from soundctm_training.config import (
     DecoderTraining,
     Distillation,
     LengthMix,
-    StarterConfig,
     TeacherTraining,
     TextTraining,
+    TrainingConfig,
 )
 from soundctm_training.dataset import Dataset, Pool, TextTable
 
 LENGTHS = LengthMix(frames=(8, 16), shares=(0.5, 0.5), batch_frames=32, odd_share=0.5)
-CONFIG = StarterConfig(
+CONFIG = TrainingConfig(
     name="small",
     description="for tests",
     omega_default=3.0,

@@ -20,7 +20,7 @@ from soundctm.bundle import CODEC_FILE, NETWORK_FILE, TEXT_FILE, TOKENIZER_FILE,
 from soundctm.codecs.mel import FRAME_SAMPLES
 from soundctm.spec import BundleSpec, CodecKind, CodecSpec
 from soundctm_training import synth
-from soundctm_training.config import StarterConfig, read_config
+from soundctm_training.config import TrainingConfig, need, read_config
 from soundctm_training.encode import text_spec, write_text_encoder
 
 logger = logging.getLogger(__name__)
@@ -32,13 +32,14 @@ ATTRIBUTION_FILE = "recordings_attribution.csv"
 _DECODER = "vocoder."
 
 
-def bundle_spec(config: StarterConfig) -> BundleSpec:
+def bundle_spec(config: TrainingConfig) -> BundleSpec:
+    codec, network = need(config.codec, "codec", config), need(config.network, "network", config)
     return BundleSpec(
         name=config.name,
         description=config.description,
-        network=config.network,
+        network=network,
         diffusion=config.diffusion,
-        codec=CodecSpec(CodecKind.WHITENED_MEL, config.codec.channels, FRAME_SAMPLES, 44100, config.codec.options()),
+        codec=CodecSpec(CodecKind.WHITENED_MEL, codec.channels, FRAME_SAMPLES, 44100, codec.options()),
         text=text_spec(),
         ranges=config.ranges(),
         licence=LICENCE,
@@ -59,7 +60,7 @@ def half(tensors: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
     return stored
 
 
-def assemble(config: StarterConfig, codec: Path, student: Path, card: Path, licence: Path, folder: Path) -> Bundle:
+def assemble(config: TrainingConfig, codec: Path, student: Path, card: Path, licence: Path, folder: Path) -> Bundle:
     """Write the bundle's folder (replaced when it exists) and open it."""
     aside = folder.with_name(folder.name + ".new")
     shutil.rmtree(aside, ignore_errors=True)

@@ -1,8 +1,8 @@
 """Latent pools and caption embeddings, and the batches drawn from them.
 
-Files of an encoded folder: latents_<frames>.npy float16 [clips, C, frames], captions_<frames>.npy int32 [clips]
-(rows of the text table), texts.json (the distinct captions; row 0 is ""), tokens.npy float16 [texts, L, D],
-masks.npy bool [texts, L].
+Files of an encoded folder: block_<n>/latents_<frames>.npy float16 [clips, C, frames], captions_<frames>.npy int32
+[clips] (rows of the text table, in the order of the blocks), texts.json (the distinct captions; row 0 is ""),
+tokens.npy float16 [texts, L, D], masks.npy bool [texts, L], manifest.json and skipped.jsonl.
 """
 
 from __future__ import annotations
@@ -17,22 +17,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from soundctm_training.config import LengthMix, TextTraining
+from soundctm_training.config import ConfigError, LengthMix, TextTraining
+from soundctm_training.data.clips import DataError
+from soundctm_training.data.manifest import read_manifest
+from soundctm_training.data.shards import ShardedRows, block_folder
+from soundctm_training.data.texts import MASKS, TEXTS, TOKENS
 
 EMPTY = 0  # row of the text table that holds ""
+
+
+def captions_file(frames: int) -> str:
+    return f"captions_{frames}.npy"
 
 
 @dataclass(frozen=True)
 class Pool:
     """Clips of one length."""
 
-    latents: NDArray[np.float16]   # [clips, C, frames]
-    captions: NDArray[np.int32]    # [clips]
+    latents: NDArray[np.float16] | ShardedRows  # [clips, C, frames]
+    captions: NDArray[np.int32]                 # [clips]
 
 
 @dataclass(frozen=True)
 class TextTable:
-    tokens: Tensor  # float32 [texts, L, D]
+    tokens: Tensor  # float32, or float16 and memory-mapped, [texts, L, D]
     masks: Tensor   # bool [texts, L]
     texts: Sequence[str]
 
@@ -41,13 +49,22 @@ class TextTable:
         rows = torch.from_numpy(index.astype(np.int64))
         masks = self.masks[rows]
         longest = int(masks.sum(1).max())
-        return self.tokens[rows][:, :longest], masks[:, :longest]
+        return self.tokens[rows][:, :longest].float(), masks[:, :longest]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    pools: Mapping[int, Pool]
+    pools: Mapping[int, Pool]  # by length in latent frames
     text: TextTable
+
+    def pool(self, frames: int) -> Pool:
+        """Raises ConfigError when no clip has this length."""
+        if frames not in self.pools:
+            raise ConfigError(
+                f"lengths.frames asks for clips of {frames} latent frames; the encoded data has "
+                f"{', '.join(map(str, self.pools))}. Change lengths.frames, or encode.frames and encode again"
+            )
+        return self.pools[frames]
 
 
 @dataclass(frozen=True)
@@ -58,14 +75,41 @@ class Batch:
     masks: Tensor                  # [B, L]
 
 
-def open_dataset(folder: Path) -> Dataset:
-    pools = {}
-    for path in sorted(folder.glob("latents_*.npy")):
-        frames = int(path.stem.split("_")[1])
-        pools[frames] = Pool(np.load(path, mmap_mode="r"), np.load(folder / f"captions_{frames}.npy"))
-    tokens = torch.from_numpy(np.load(folder / "tokens.npy").astype(np.float32))
-    texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
-    return Dataset(pools, TextTable(tokens, torch.from_numpy(np.load(folder / "masks.npy")), texts))
+def open_dataset(folder: Path, channels: int | None = None) -> Dataset:
+    """Files stay memory-mapped. Raises DataError when the folder holds no complete encode, ConfigError when its
+    latents have not the `channels` the network takes."""
+    manifest = read_manifest(folder)
+    if not manifest["complete"]:
+        raise DataError(f"{folder} holds an unfinished encode; run the same `train encode` again, it continues")
+    found = manifest["identity"]["codec"]["channels"]
+    if channels is not None and channels != found:
+        raise ConfigError(
+            f"the latents of {folder} have {found} channels, but network.io_channels is {channels}; set it to {found}, "
+            "or encode with the codec it was written for"
+        )
+    pools = {int(frames): _open_pool(folder, int(frames), manifest["blocks"]) for frames in manifest["lengths"]}
+    # copy-on-write, for torch warns about arrays it must not write to; nobody does
+    tokens = torch.from_numpy(np.load(folder / TOKENS, mmap_mode="c"))
+    texts = json.loads((folder / TEXTS).read_text(encoding="utf-8"))
+    return Dataset(pools, TextTable(tokens, torch.from_numpy(np.load(folder / MASKS)), texts))
+
+
+def _open_pool(folder: Path, frames: int, blocks: int) -> Pool:
+    paths = [block_folder(folder, number) / f"latents_{frames}.npy" for number in range(blocks)]
+    latents = ShardedRows([np.load(path, mmap_mode="r") for path in paths if path.is_file()])
+    captions: NDArray[np.int32] = np.load(folder / captions_file(frames))
+    if len(latents) != len(captions):
+        raise DataError(
+            f"{folder} holds {len(latents)} latents of {frames} frames but {len(captions)} captions: files were taken "
+            "away or changed; encode the data again"
+        )
+    return Pool(latents, captions)
+
+
+def describe(data: Dataset, batch: Batch) -> str:
+    """The clips of a batch by length and caption, for messages."""
+    captions = ", ".join(repr(data.text.texts[row]) for row in batch.captions)
+    return f"{len(batch.captions)} clips of {batch.latent.shape[2]} frames: {captions}"
 
 
 def draw_batch(
@@ -73,7 +117,7 @@ def draw_batch(
 ) -> Batch:
     """One length per batch; now and then cut short, because a request may ask for any length."""
     frames = int(generator.choice(lengths.frames, p=lengths.shares))
-    pool = data.pools[frames]
+    pool = data.pool(frames)
     rows = np.sort(generator.integers(len(pool.captions), size=max(1, lengths.batch_frames // frames)))
     latent = torch.from_numpy(pool.latents[rows].astype(np.float32))
     if generator.random() < lengths.odd_share:

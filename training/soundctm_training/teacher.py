@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -13,20 +15,31 @@ from soundctm_training.levels import denoising_weight, lognormal_levels
 from soundctm_training.solver import Denoiser
 
 
+@dataclass(frozen=True)
+class Disturbance:
+    """The draws of one step: noise level [B] and noise [B, C, T] of every clip of the batch."""
+
+    level: Tensor
+    noise: Tensor
+
+
+def draw_disturbance(
+    shape: torch.Size, settings: TeacherTraining, diffusion: DiffusionSpec, generator: torch.Generator
+) -> Disturbance:
+    """Log-normal levels (Karras et al. 2022, table 1) within the trained range."""
+    level = lognormal_levels(shape[0], settings.level_mean, settings.level_std, generator)
+    level = level.clamp(diffusion.sigma_min, diffusion.sigma_max)
+    return Disturbance(level, torch.randn(shape, generator=generator))
+
+
 def teacher_loss(
-    network: DiT,
-    latent: Tensor,
-    context: TextContext,
-    settings: TeacherTraining,
-    diffusion: DiffusionSpec,
-    generator: torch.Generator,
+    network: DiT, latent: Tensor, context: TextContext, disturbance: Disturbance, sigma_data: float
 ) -> Tensor:
     """EDM's loss, one value per clip [B]: weighted squared error of D(z0 + sigma n, sigma), mean over C and T."""
-    level = lognormal_levels(len(latent), settings.level_mean, settings.level_std, generator)
-    level = level.clamp(diffusion.sigma_min, diffusion.sigma_max)
-    noisy = latent + level.view(-1, 1, 1) * torch.randn(latent.shape, generator=generator)
-    error = denoise(network, noisy, level, None, None, context, diffusion.sigma_data) - latent
-    return denoising_weight(level, diffusion.sigma_data) * error.square().mean((1, 2))
+    level = disturbance.level
+    noisy = latent + level.view(-1, 1, 1) * disturbance.noise
+    error = denoise(network, noisy, level, None, None, context, sigma_data) - latent
+    return denoising_weight(level, sigma_data) * error.square().mean((1, 2))
 
 
 def teacher_denoiser(network: DiT, context: TextContext, sigma_data: float) -> Denoiser:

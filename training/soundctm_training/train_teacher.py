@@ -1,117 +1,105 @@
-"""`python -m soundctm_training.train_teacher --config FILE --latents DIR --out DIR --minutes M`: the EDM teacher."""
+"""`soundctm train teacher`: the EDM teacher."""
 
 from __future__ import annotations
 
-import argparse
-import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from torch import nn
 
 from soundctm.networks.dit import DiT
-from soundctm_training.config import StarterConfig, read_config, save_config
-from soundctm_training.dataset import Dataset, draw_batch, open_dataset
-from soundctm_training.runs import Average, Run, learning_rate_factor, open_run
-from soundctm_training.teacher import teacher_loss
-from soundctm_training.workers import ALONE, Workers, join_workers
-
-logger = logging.getLogger(__name__)
+from soundctm_training.averaging import Average
+from soundctm_training.config import OptimiserKind, Precision, TeacherTraining, TrainingConfig, need
+from soundctm_training.dataset import Dataset, describe, draw_batch
+from soundctm_training.loop import require_finite
+from soundctm_training.runs import write_weights
+from soundctm_training.samples import Sampler
+from soundctm_training.teacher import Disturbance, draw_disturbance, teacher_loss
+from soundctm_training.workers import ALONE, Workers
 
 TEACHER_FILE = "teacher.safetensors"
-_SAVE_SECONDS = 120.0
-_REPORT_STEPS = 50
 _SEED = 2
+_LARGEST_GRADIENT = 1.0
+_BETAS = (0.9, 0.99)
+
+
+def make_optimiser(network: nn.Module, settings: TeacherTraining) -> torch.optim.Optimizer:
+    parameters, rate, decay = network.parameters(), settings.learning_rate, settings.weight_decay
+    if settings.optimiser is OptimiserKind.RADAM:
+        return torch.optim.RAdam(parameters, rate, _BETAS, weight_decay=decay, decoupled_weight_decay=True)
+    return torch.optim.AdamW(parameters, rate, _BETAS, weight_decay=decay, fused=True)
 
 
 class TeacherTrainer:
-    """Network, optimiser and average; `train_step` is a function of the run's step alone."""
+    """Network, optimiser and average; `train_step` is a function of the state and the run's step alone."""
 
-    def __init__(self, config: StarterConfig, data: Dataset, workers: Workers = ALONE) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        data: Dataset,
+        workers: Workers = ALONE,
+        start: Mapping[str, torch.Tensor] | None = None,
+        sampler: Sampler | None = None,
+    ) -> None:
+        """`start`: weights of an earlier teacher to begin from; None begins from a seeded random network."""
         torch.manual_seed(_SEED)
-        self.config, self.data, self.workers = config, data, workers
-        self.network = DiT(config.network)
-        settings = config.teacher
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(),
-            settings.learning_rate,
-            (0.9, 0.99),
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
-        self.average = Average(self.network, settings.ema)
+        self.config, self.data, self.workers, self.sampler = config, data, workers, sampler
+        self.settings = need(config.teacher, "teacher", config)
+        self.text = need(config.text, "text", config)
+        self.network = DiT(need(config.network, "network", config)).to(workers.device)
+        if start is not None:
+            self.network.load_state_dict(dict(start))
+        self.optimiser = make_optimiser(self.network, self.settings)
+        self.average = Average(self.network, self.settings.ema)
 
-    def train_step(self, step: int, learning_rate_factor: float) -> float:
-        """One optimiser step; returns the mean loss."""
-        config = self.config
+    @property
+    def warmup_steps(self) -> int:
+        return self.settings.warmup_steps
+
+    def train_step(self, step: int, rate: float) -> dict[str, float]:
+        """One optimiser step; returns the mean loss of the whole batch."""
         choice, noise = self.workers.generators(_SEED, step)
-        batch = draw_batch(self.data, config.teacher.lengths, config.text, config.network.patch_frames, choice)
-        for group in self.optimiser.param_groups:
-            group["lr"] = config.teacher.learning_rate * learning_rate_factor
-        context = self.network.encode_context(batch.tokens, batch.masks)
-        loss = teacher_loss(self.network, batch.latent, context, config.teacher, config.diffusion, noise).mean()
+        batch = draw_batch(self.data, self.settings.lengths, self.text, self.network.spec.patch_frames, choice)
+        disturbance = draw_disturbance(batch.latent.shape, self.settings, self.config.diffusion, noise)
+        rows, device = self.workers.rows(len(batch.latent)), self.workers.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.hardware.precision is Precision.BFLOAT16):
+            context = self.network.encode_context(batch.tokens[rows].to(device), batch.masks[rows].to(device))
+            own = Disturbance(disturbance.level[rows].to(device), disturbance.noise[rows].to(device))
+            latent = batch.latent[rows].to(device)
+            losses = teacher_loss(self.network, latent, context, own, self.config.diffusion.sigma_data)
+        loss = losses.mean() * self.workers.weight(len(batch.latent))
         self.optimiser.zero_grad()
         loss.backward()
         self.workers.average_gradients(self.network.parameters())
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        gradient = torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
+        mean = loss.detach()
+        self.workers.average([mean])
+        result = {"loss": float(mean), "gradient": float(gradient)}
+        require_finite(result, step, describe(self.data, batch))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.learning_rate * rate
         self.optimiser.step()
         self.average.update(self.network)
-        return loss.item()
+        return result
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         return {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average.state(),
         }
 
-    def load(self, state: dict[str, object]) -> None:
-        self.network.load_state_dict(state["network"])  # type: ignore[arg-type]
-        self.optimiser.load_state_dict(state["optimiser"])  # type: ignore[arg-type]
-        self.average.load(state["average"])  # type: ignore[arg-type]
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.average.load(state["average"])
 
+    def export(self, folder: Path) -> None:
+        """teacher.safetensors: the averaged weights."""
+        write_weights(folder / TEACHER_FILE, self.average.weights(self.network))
 
-def train(trainer: TeacherTrainer, folder: Path, minutes: float) -> None:
-    """Until the budget is spent; teacher.safetensors holds the averaged weights."""
-    run, state = open_run(folder, minutes)
-    if state is not None:
-        trainer.load(state)
-    losses: list[float] = []
-    workers = trainer.workers
-    while (share := workers.agree(run.share)) < 1:
-        factor = learning_rate_factor(run.step, share, trainer.config.teacher.warmup_steps)
-        losses.append(trainer.train_step(run.step, factor))
-        run.step += 1
-        if workers.rank == 0 and run.step % _REPORT_STEPS == 0:
-            run.report(loss=sum(losses) / len(losses), rate=factor)
-            losses.clear()
-        if workers.rank == 0 and run.due(_SAVE_SECONDS):
-            _save(run, trainer)
-    if workers.rank == 0:
-        _save(run, trainer)
-
-
-def _save(run: Run, trainer: TeacherTrainer) -> None:
-    run.save(trainer.state())
-    aside = run.folder / (TEACHER_FILE + ".new")
-    save_file(trainer.average.weights(trainer.network), aside)
-    aside.rename(run.folder / TEACHER_FILE)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--latents", type=Path, required=True, help="folder written by encode")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run is continued")
-    parser.add_argument("--minutes", type=float, required=True, help="budget over all parts of the run")
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(arguments.threads)
-    config = read_config(arguments.config)
-    save_config(config, arguments.out)
-    train(TeacherTrainer(config, open_dataset(arguments.latents), join_workers()), arguments.out, arguments.minutes)
-
-
-if __name__ == "__main__":
-    main()
+    def sample(self, folder: Path, step: int) -> None:
+        if self.sampler is not None:
+            self.sampler.of_teacher(self.average.weights(self.network), folder, step)

@@ -1,18 +1,29 @@
-"""Several processes that train one network: each draws its own batch, gradients are averaged.
+"""Several processes that train one network, each on its rows of one batch; the result is that of a single process.
 
-Started by `torchrun --nproc-per-node N -m soundctm_training.<command>`; without torchrun there is one worker.
-On a CPU, one process per core trains faster than one process with as many threads.
+Started by `torchrun --nproc-per-node N -m soundctm_training.cli <stage>`, on one machine or many; without torchrun
+there is one worker. All draws are made for the whole batch and cut, so the count of workers changes no draw.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
+
+from soundctm.errors import SoundCTMError
+
+
+class WorkersError(SoundCTMError):
+    """The workers cannot share the work as asked."""
+
+    reason = "TRAINING_WORKERS"
+
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -21,38 +32,76 @@ class Workers:
 
     rank: int = 0
     count: int = 1
+    device: torch.device = CPU
 
     def generators(self, seed: int, step: int) -> tuple[np.random.Generator, torch.Generator]:
-        """This worker's randomness for one step: NumPy's for choices, torch's for noise."""
-        return np.random.default_rng((seed, step, self.rank)), torch.Generator().manual_seed(step * 64 + self.rank)
+        """The randomness of one step, the same for all workers: NumPy's for choices, torch's (CPU) for noise."""
+        return np.random.default_rng((seed, step)), torch.Generator().manual_seed((seed << 40) + step)
+
+    def rows(self, batch: int) -> slice:
+        """This worker's rows of a batch. Raises WorkersError where a batch has fewer rows than there are workers."""
+        if batch < self.count:
+            raise WorkersError(
+                f"a batch of {batch} clips for {self.count} workers; raise batch_frames, or start fewer workers"
+            )
+        bounds = np.linspace(0, batch, self.count + 1).astype(int)
+        return slice(int(bounds[self.rank]), int(bounds[self.rank + 1]))
+
+    def weight(self, batch: int) -> float:
+        """What this worker's mean over its rows counts in the mean over the batch, times the count of workers."""
+        rows = self.rows(batch)
+        return float((rows.stop - rows.start) * self.count / batch)
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace every tensor by its mean over the workers, in place."""
+        if self.count == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        distributed.all_reduce(flat)
+        flat /= self.count
+        for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its mean over the workers."""
-        if self.count == 1:
-            return
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        distributed.all_reduce(flat)
-        flat /= self.count
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        self.average([p.grad for p in parameters if p.grad is not None])
 
     def agree(self, value: float) -> float:
         """The first worker's value, so that all stop at the same step."""
         if self.count == 1:
             return value
-        shared = torch.tensor([value], dtype=torch.float64)
+        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
         distributed.broadcast(shared, 0)
-        return float(shared)
+        return float(shared.item())
+
+    def any(self, value: bool) -> bool:
+        """Whether it holds for one of them: a signal to one stops all after the same step."""
+        if self.count == 1:
+            return value
+        shared = torch.tensor([float(value)], device=self.device)
+        distributed.all_reduce(shared, distributed.ReduceOp.MAX)
+        return bool(shared > 0)
 
 
 ALONE = Workers()
 
 
-def join_workers() -> Workers:
-    """The worker this process is, from torchrun's environment."""
+def join_workers(device: str = "auto") -> Workers:
+    """The worker this process is, from torchrun's environment; `device` "auto" is this rank's GPU where there is one.
+
+    Raises WorkersError for a GPU that is not there.
+    """
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    gpus = torch.cuda.device_count()
+    if device == "cuda" and local >= gpus:
+        raise WorkersError(f"worker {local} of this machine wants a GPU of its own and torch sees {gpus}; "
+                           "start as many workers as there are GPUs, or set hardware.device=\"cpu\"")
+    on_gpu = device != "cpu" and local < gpus
+    place = torch.device("cuda", local) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(place)
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        return ALONE
-    distributed.init_process_group("gloo")
-    return Workers(distributed.get_rank(), count)
+        return Workers(device=place)
+    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    return Workers(distributed.get_rank(), count, place)
