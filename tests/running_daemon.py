@@ -13,6 +13,7 @@ import numpy as np
 
 from soundctm.bundle import Bundle
 from soundctm.engines.protocol import Floats
+from soundctm.familiarity import Familiarity
 from soundctm_daemon.auth import load_or_create_token
 from soundctm_daemon.files import WriteFile, write_durably
 from soundctm_daemon.instance import sole_instance
@@ -101,16 +102,26 @@ class Gate:
 
 
 class SteeredEngine:
-    """Obeys the engine protocol without a network: `before_jump` may wait, a sine of `amplitude` is decoded."""
+    """Obeys the engine protocol without a network: `before_jump` may wait, a sine of `amplitude` is decoded, every
+    prompt is as familiar as told."""
 
-    def __init__(self, bundle: Bundle, before_jump: Callable[[], None], amplitude: float = 0.5) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        before_jump: Callable[[], None],
+        amplitude: float = 0.5,
+        familiarity: Familiarity | None = None,
+    ) -> None:
         self.spec, self.digest = bundle.spec, bundle.digest
-        self._before_jump, self._amplitude = before_jump, amplitude
+        self._before_jump, self._amplitude, self._familiarity = before_jump, amplitude, familiarity
         self.prompts: list[str] = []
 
     def encode_text(self, prompts: Sequence[str]) -> list[Any]:
         self.prompts.extend(prompts)
         return list(prompts)
+
+    def familiarity(self, prompt: str) -> Familiarity | None:
+        return self._familiarity
 
     def array(self, values: Floats) -> Any:
         return values
@@ -127,8 +138,10 @@ class SteeredEngine:
         raise NotImplementedError("no test encodes with it")
 
 
-def steered(before_jump: Callable[[], None] = lambda: None, amplitude: float = 0.5) -> LoadEngine:
-    return lambda bundle: SteeredEngine(bundle, before_jump, amplitude)
+def steered(
+    before_jump: Callable[[], None] = lambda: None, amplitude: float = 0.5, familiarity: Familiarity | None = None
+) -> LoadEngine:
+    return lambda bundle: SteeredEngine(bundle, before_jump, amplitude, familiarity)
 
 
 def install(bundle_dir: Path, models_dir: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,8 +12,17 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from soundctm.bundle import CODEC_FILE, NETWORK_FILE, TEXT_FILE, TOKENIZER_FILE, Bundle, write_manifest
+from soundctm.bundle import (
+    CODEC_FILE,
+    FAMILIAR_FILE,
+    NETWORK_FILE,
+    TEXT_FILE,
+    TOKENIZER_FILE,
+    Bundle,
+    write_manifest,
+)
 from soundctm.codecs.loading import codec_factory
+from soundctm.familiarity import FamiliarTable, write_familiar_table
 from soundctm.networks.dit import DiT
 from soundctm.spec import (
     BundleSpec,
@@ -26,6 +36,8 @@ from soundctm.spec import (
     TextSpec,
 )
 from soundctm.text.encoder import Encoder, EncoderSpec
+from soundctm.text.loading import load_text_encoder
+from soundctm.text.pooling import sentence_embedding
 from soundctm.text.quantisation import quantise_matrices
 
 _WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "rain", "on", "a", "tin", "roof", "dog", "barks", "thunder", "heavy"]
@@ -95,6 +107,14 @@ def write_tiny_bundle(folder: Path, seed: int = 0) -> Bundle:
     _tokenizer().save(str(folder / TOKENIZER_FILE))
     (folder / "LICENCE").write_text("Apache-2.0, random weights\n")
     return write_manifest(folder, TINY_SPEC)
+
+
+def write_familiar_texts(bundle: Bundle, known: Mapping[str, str], threshold: float) -> Bundle:
+    """The bundle, now saying what it was trained on: text -> label."""
+    encoder = load_text_encoder(bundle)
+    embeddings = sentence_embedding(*encoder.encode(list(known))).numpy()
+    write_familiar_table(FamiliarTable(embeddings, tuple(known.values()), threshold), bundle.path / FAMILIAR_FILE)
+    return write_manifest(bundle.path, bundle.spec)
 
 
 def _tokenizer() -> Tokenizer:

@@ -6,7 +6,7 @@ from soundctm_bridge.adapters.base import PlacedRegion
 from soundctm_bridge.errors import BridgeError
 from soundctm_bridge.requests import ReplyTo
 from soundgen.errors import SoundgenError
-from soundgen.types import Clip, ClipReady, Event, JumpDone, Queued, Started
+from soundgen.types import AudioFinding, Clip, ClipReady, Event, JumpDone, Queued, Started
 
 Value = str | int | float
 Send = Callable[[int, str, Sequence[Value]], None]  # port, address, arguments
@@ -56,11 +56,16 @@ class Answer:
 
 
 def clip_fields(clip: Clip) -> dict[str, Value]:
-    """What a reply says about a clip."""
-    return {
+    """What a reply says about a clip; `findings`, comma-separated, only where there are any."""
+    fields: dict[str, Value] = {
         "clip_id": clip.id,
         "path": str(clip.path),
         "seconds": clip.seconds,
         "steps": clip.recipe.steps,
         "seed": clip.recipe.seed,
     }
+    if clip.findings:
+        fields["findings"] = ",".join(clip.findings)
+    if AudioFinding.UNFAMILIAR_PROMPT in clip.findings and clip.familiarity is not None:
+        fields |= {"nearest": clip.familiarity.nearest, "similarity": clip.familiarity.similarity}
+    return fields

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from soundctm.familiarity import Familiarity
 from soundctm.recipe import Recipe
 
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
@@ -22,13 +23,15 @@ _FORMAT = 1
 class AudioFinding(StrEnum):
     SILENT = "silent"
     CLIPPING = "clipping"
+    UNFAMILIAR_PROMPT = "unfamiliar_prompt"
 
 
 @dataclass(frozen=True)
 class ClipRecord:
     """What is known of a clip without its file; lies as JSON in the WAV file and in the database.
 
-    `peak` is linear (1 = full scale). `created_at` is seconds since 1970, UTC.
+    `peak` is linear (1 = full scale). `created_at` is seconds since 1970, UTC. `familiarity` is of the prompt, None
+    where the model does not say what it knows.
     """
 
     id: str
@@ -42,6 +45,7 @@ class ClipRecord:
     channels: int
     samples: int
     peak: float
+    familiarity: Familiarity | None = None
 
     @property
     def seconds(self) -> float:
@@ -53,9 +57,12 @@ class ClipRecord:
 
     @property
     def findings(self) -> tuple[AudioFinding, ...]:
-        if self.peak < _SILENCE_PEAK:
-            return (AudioFinding.SILENT,)
-        return (AudioFinding.CLIPPING,) if self.peak > 1.0 else ()
+        found = {
+            AudioFinding.SILENT: self.peak < _SILENCE_PEAK,
+            AudioFinding.CLIPPING: self.peak > 1.0,
+            AudioFinding.UNFAMILIAR_PROMPT: self.familiarity is not None and self.familiarity.unfamiliar,
+        }
+        return tuple(finding for finding, present in found.items() if present)
 
     def to_json(self) -> str:
         return json.dumps({"format": _FORMAT, **dataclasses.asdict(self)}, ensure_ascii=False, sort_keys=True)
@@ -67,7 +74,9 @@ class ClipRecord:
             data: dict[str, Any] = json.loads(text)
             if data.pop("format") != _FORMAT:
                 raise ValueError("not this version's format")
-            return cls(**{**data, "recipe": Recipe.from_json(data["recipe"])})
+            about = data.get("familiarity")  # clips of before there was one do not name it
+            familiarity = None if about is None else Familiarity(**about)
+            return cls(**{**data, "recipe": Recipe.from_json(data["recipe"]), "familiarity": familiarity})
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no clip record: {error!r}") from error
 

@@ -14,6 +14,7 @@ from soundgen.v1 import clip_pb2, generation_service_pb2, model_service_pb2
 _FINDINGS = {
     AudioFinding.SILENT: clip_pb2.AUDIO_FINDING_SILENT,
     AudioFinding.CLIPPING: clip_pb2.AUDIO_FINDING_CLIPPING,
+    AudioFinding.UNFAMILIAR_PROMPT: clip_pb2.AUDIO_FINDING_UNFAMILIAR_PROMPT,
 }
 
 
@@ -70,6 +71,10 @@ def clip_message(clip: StoredClip) -> clip_pb2.Clip:
         problem=clip.problem,
     )
     message.created_at.FromMicroseconds(round(record.created_at * 1e6))
+    if (familiarity := record.familiarity) is not None:
+        message.familiarity.nearest = familiarity.label
+        message.familiarity.similarity = familiarity.similarity
+        message.familiarity.threshold = familiarity.threshold
     return message
 
 

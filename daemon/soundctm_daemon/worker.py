@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from soundctm.bundle import Bundle
 from soundctm.engines.protocol import Engine
 from soundctm.errors import CancelledError, SoundCTMError
+from soundctm.familiarity import Familiarity
 from soundctm_daemon.catalogue import Catalogue
 from soundctm_daemon.clip import ClipRecord, StoredClip
 from soundctm_daemon.errors import InternalError, ModelLoadError
@@ -115,7 +116,8 @@ class Worker(threading.Thread):
         audio = render(engine, job.recipe, lambda done, total: job.emit(JumpDone(done, total)), job.stop.is_set)
         render_seconds = time.perf_counter() - began
         _stop_if_asked(job)
-        return self._library.add(_record(job, audio, render_seconds), audio)
+        familiarity = engine.familiarity(job.recipe.prompt)
+        return self._library.add(_record(job, audio, render_seconds, familiarity), audio)
 
     def _engine_for(self, bundle: Bundle) -> Engine:
         """The engine in memory if it is this bundle's, else a new one in its place. Raises BundleError and its kinds,
@@ -157,7 +159,9 @@ def _stop_if_asked(job: Job) -> None:
         raise CancelledError("the clip was cancelled; nothing was stored.")
 
 
-def _record(job: Job, audio: NDArray[np.float32], render_seconds: float) -> ClipRecord:
+def _record(
+    job: Job, audio: NDArray[np.float32], render_seconds: float, familiarity: Familiarity | None
+) -> ClipRecord:
     """What is known of audio float32 [channels, samples]."""
     return ClipRecord(
         id=job.clip_id,
@@ -171,4 +175,5 @@ def _record(job: Job, audio: NDArray[np.float32], render_seconds: float) -> Clip
         channels=audio.shape[0],
         samples=audio.shape[1],
         peak=float(np.abs(audio).max(initial=0.0)),
+        familiarity=familiarity,
     )

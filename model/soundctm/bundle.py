@@ -22,6 +22,7 @@ NETWORK_FILE = "network.safetensors"
 CODEC_FILE = "codec.safetensors"
 TEXT_FILE = "text.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
+FAMILIAR_FILE = "familiar.safetensors"  # optional: see soundctm.familiarity
 FORMAT = 1
 
 

@@ -96,7 +96,7 @@ class BarReporter:
             f"seed {clip.recipe.seed}, peak {clip.peak_dbfs:.1f} dBFS"
         )
         for finding in clip.findings:
-            self._plain(f"  note: {_FINDING_NOTES[finding]}")
+            self._plain(f"  note: {_note(finding, clip.familiarity)}")
 
     def _plain(self, text: str) -> None:
         self._out.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -105,7 +105,17 @@ class BarReporter:
 _FINDING_NOTES = {
     types.AudioFinding.SILENT: "the clip is silent (its peak lies below -60 dBFS); try another seed or prompt",
     types.AudioFinding.CLIPPING: "the peak lies above 0 dBFS; lower the gain where the file becomes 16 or 24 bit",
+    types.AudioFinding.UNFAMILIAR_PROMPT: "the model was trained on nothing like this prompt; do not trust the clip",
 }
+
+
+def _note(finding: types.AudioFinding, familiarity: types.Familiarity | None) -> str:
+    if finding is types.AudioFinding.UNFAMILIAR_PROMPT and familiarity is not None:
+        return (
+            f"the model was trained on nothing like this prompt; the nearest it knows is {familiarity.nearest!r} "
+            f"(similarity {familiarity.similarity:.2f}, familiar from {familiarity.threshold:.2f})"
+        )
+    return _FINDING_NOTES[finding]
 
 
 def to_json(value: Any) -> str:

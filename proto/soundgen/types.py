@@ -27,11 +27,27 @@ class Recipe:
 class AudioFinding(StrEnum):
     SILENT = "silent"      # the peak lies below -60 dBFS
     CLIPPING = "clipping"  # samples lie above 0 dBFS; the float file holds them whole
+    UNFAMILIAR_PROMPT = "unfamiliar_prompt"  # unlike anything the model was trained on; see `Clip.familiarity`
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """How near a prompt lies to what its model was trained on: the nearest known thing and the texts' cosine.
+
+    Below `threshold` the prompt counts as unfamiliar.
+    """
+
+    nearest: str
+    similarity: float
+    threshold: float
 
 
 @dataclass(frozen=True)
 class Clip:
-    """`path` is a file on the daemon's machine; `problem` is empty unless that file is missing or altered."""
+    """`path` is a file on the daemon's machine; `problem` is empty unless that file is missing or altered.
+
+    `familiarity` is None where the model does not say what it knows.
+    """
 
     id: str
     recipe: Recipe
@@ -49,6 +65,7 @@ class Clip:
     size_bytes: int
     sha256: str
     problem: str
+    familiarity: Familiarity | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from soundgen.v1 import clip_pb2, generation_service_pb2, model_service_pb2
 _FINDINGS = {
     clip_pb2.AUDIO_FINDING_SILENT: types.AudioFinding.SILENT,
     clip_pb2.AUDIO_FINDING_CLIPPING: types.AudioFinding.CLIPPING,
+    clip_pb2.AUDIO_FINDING_UNFAMILIAR_PROMPT: types.AudioFinding.UNFAMILIAR_PROMPT,
 }
 _MODEL_STATES = {
     model_service_pb2.MODEL_STATE_INSTALLED: types.ModelState.INSTALLED,
@@ -91,6 +92,7 @@ def recipe(message: clip_pb2.Recipe) -> types.Recipe:
 
 
 def clip(message: clip_pb2.Clip) -> types.Clip:
+    about = message.familiarity
     return types.Clip(
         id=message.id,
         recipe=recipe(message.recipe),
@@ -108,6 +110,9 @@ def clip(message: clip_pb2.Clip) -> types.Clip:
         size_bytes=message.size_bytes,
         sha256=message.sha256,
         problem=message.problem,
+        familiarity=types.Familiarity(about.nearest, about.similarity, about.threshold)
+        if message.HasField("familiarity")
+        else None,
     )
 
 

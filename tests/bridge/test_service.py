@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from bridge.fakes import FakeDaemon, FakeDaw
+from bridge.fakes import FakeDaemon, FakeDaw, clip
 from soundctm_bridge.adapters.base import Placement
+from soundctm_bridge.answers import clip_fields
 from soundctm_bridge.errors import JobFailedError
 from soundctm_bridge.requests import TRACK_COLOUR
 from soundctm_bridge.service import Service
 from soundgen.errors import DaemonUnreachableError, GenerationFailedError, InvalidRequestError
+from soundgen.types import AudioFinding, Familiarity
 
 WAIT_SECONDS = 30.0
 PORT = 9000
@@ -72,6 +75,18 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 def fields(arguments: list[Any]) -> dict[str, Any]:
     return dict(zip(arguments[1::2], arguments[2::2], strict=True))
+
+
+def test_a_reply_says_what_was_noticed_of_a_clip(tmp_path: Path) -> None:
+    plain = clip("c1", tmp_path)
+    assert "findings" not in clip_fields(plain)
+    told = replace(
+        plain,
+        findings=(AudioFinding.CLIPPING, AudioFinding.UNFAMILIAR_PROMPT),
+        familiarity=Familiarity("rain", 0.25, 0.5),
+    )
+    added = {"findings": "clipping,unfamiliar_prompt", "nearest": "rain", "similarity": 0.25}
+    assert clip_fields(told) == clip_fields(plain) | added
 
 
 def test_a_prompt_becomes_a_placed_clip(desk: Desk) -> None:

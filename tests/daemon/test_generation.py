@@ -11,9 +11,11 @@ import pytest
 import soundfile
 
 from running_daemon import RunningDaemon, steered
+from soundctm.bundle import open_bundle
 from soundgen import types
 from soundgen.client import AsyncClient, Client
 from soundgen.errors import GenerationFailedError, InvalidRequestError, NotFoundError, PreconditionError
+from tiny import write_familiar_texts
 
 
 def final_clip(events: list[types.Event]) -> types.Clip:
@@ -140,6 +142,27 @@ def test_silence_and_clipping_are_found(
         clip = final_clip(list(client.generate("rain", seconds=0.5)))
     assert clip.findings == findings
     assert np.abs(audio_of(clip)).max() == pytest.approx(amplitude, rel=1e-4)  # a float file clips nothing
+
+
+def test_a_prompt_unlike_all_training_gets_a_clip_and_a_warning(tiny_bundle_dir: Path, models: Path) -> None:
+    (models / "tiny").unlink()
+    bundle = open_bundle(Path(shutil.copytree(tiny_bundle_dir, models / "tiny")))
+    write_familiar_texts(bundle, {"rain on a tin roof": "rain", "dog barks": "dog"}, threshold=0.999)
+    with RunningDaemon(), Client() as client:
+        known, unknown = (final_clip(list(client.generate(text, seconds=0.5))) for text in ("dog barks", "thunder"))
+        assert client.clip(unknown.id) == unknown
+    assert known.familiarity is not None and known.familiarity.nearest == "dog"
+    assert types.AudioFinding.UNFAMILIAR_PROMPT not in known.findings
+    assert unknown.familiarity is not None and unknown.familiarity.nearest in ("rain", "dog")
+    assert unknown.familiarity.similarity < unknown.familiarity.threshold == 0.999
+    assert types.AudioFinding.UNFAMILIAR_PROMPT in unknown.findings
+    assert np.abs(audio_of(unknown)).max() > 0
+
+
+def test_a_model_that_does_not_say_what_it_knows_gives_no_warning(client: Client) -> None:
+    clip = final_clip(list(client.generate("quarterly earnings", seconds=0.5)))
+    assert clip.familiarity is None
+    assert types.AudioFinding.UNFAMILIAR_PROMPT not in clip.findings
 
 
 def test_not_a_number_is_never_stored(models: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import shutil
@@ -16,9 +17,10 @@ import pytest
 import soundfile
 
 from running_daemon import RunningDaemon, steered
+from soundctm.familiarity import Familiarity
 from soundctm.recipe import Recipe
 from soundctm_daemon import library as library_module
-from soundctm_daemon.clip import ClipRecord, new_clip_id
+from soundctm_daemon.clip import AudioFinding, ClipRecord, new_clip_id
 from soundctm_daemon.errors import (
     ClipDamagedError,
     ClipFolderNotWritableError,
@@ -51,6 +53,16 @@ def failing(number: int) -> Callable[[Path, bytes], None]:
         raise OSError(number, os.strerror(number), str(path))
 
     return write
+
+
+def test_a_clip_stored_before_familiarity_was_known_still_reads() -> None:
+    made = record()
+    data = json.loads(made.to_json())
+    del data["familiarity"]
+    assert ClipRecord.from_json(json.dumps(data)) == made
+    told = replace(made, familiarity=Familiarity("rain", 0.3, 0.4))
+    assert ClipRecord.from_json(told.to_json()) == told
+    assert told.findings == (AudioFinding.UNFAMILIAR_PROMPT,)
 
 
 def test_a_clip_comes_back_as_it_was_stored(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typer import Typer
 from typer.testing import CliRunner, Result
 
 from running_daemon import PATIENCE_SECONDS, Gate, RunningDaemon, steered
+from soundctm.familiarity import Familiarity
 from soundgen import cli
 from soundgen.client import Client
 
@@ -67,6 +68,16 @@ def test_people_are_told_path_length_time_and_seed() -> None:
     assert "0.50 s of sound, 1 jump in" in result.stdout
     assert "0.50 s of sound, 4 jumps in" in result.stdout
     assert "seed 7" in result.stdout
+
+
+def test_an_unfamiliar_prompt_is_told_with_the_nearest_thing_known(models: Path) -> None:
+    with RunningDaemon(steered(familiarity=Familiarity("rain", 0.21, 0.45))):
+        shown = soundctm("generate", "quarterly earnings", "--seconds=0.5")
+        scripted = soundctm("generate", "quarterly earnings", "--seconds=0.5", "--json")
+    assert "nothing like this prompt; the nearest it knows is 'rain' (similarity 0.21" in shown.stdout
+    clip = lines(scripted)[-1]["clip"]
+    assert clip["findings"] == ["unfamiliar_prompt"]
+    assert clip["familiarity"] == {"nearest": "rain", "similarity": 0.21, "threshold": 0.45}
 
 
 @pytest.mark.usefixtures("daemon")

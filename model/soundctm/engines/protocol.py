@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from soundctm.familiarity import Familiarity
 from soundctm.spec import BundleSpec
 
 Floats = NDArray[np.float32]
@@ -28,6 +29,10 @@ class Engine(Protocol):
 
     def encode_text(self, prompts: Sequence[str]) -> list[Any]:
         """One handle per prompt, cached by prompt."""
+        ...
+
+    def familiarity(self, prompt: str) -> Familiarity | None:
+        """How near the prompt lies to what the bundle was trained on; None where the bundle does not say."""
         ...
 
     def array(self, values: Floats) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,43 +14,71 @@ from soundctm.bundle import CODEC_FILE, NETWORK_FILE, Bundle
 from soundctm.codecs.loading import load_codec
 from soundctm.codecs.protocol import Codec
 from soundctm.engines.protocol import Floats
+from soundctm.familiarity import Familiarity, FamiliarTable, read_familiar_table
 from soundctm.networks import preconditioning
 from soundctm.networks.dit import DiT, TextContext
 from soundctm.networks.loading import load_into, read_tensors
 from soundctm.noise import Stream, standard_normal
 from soundctm.spec import BundleSpec
 from soundctm.text.loading import load_text_encoder
+from soundctm.text.pooling import sentence_embedding
 from soundctm.text.protocol import TextEncoder
 
 _CACHED_PROMPTS = 256
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """What one run of the text encoder told of a prompt."""
+
+    context: TextContext
+    familiarity: Familiarity | None
 
 
 class TorchEngine:
     """Runs a bundle's networks on one device in float32. Not thread-safe: one worker owns it."""
 
     def __init__(
-        self, spec: BundleSpec, digest: str, network: DiT, codec: Codec, text: TextEncoder, device: torch.device
+        self,
+        spec: BundleSpec,
+        digest: str,
+        network: DiT,
+        codec: Codec,
+        text: TextEncoder,
+        device: torch.device,
+        familiar: FamiliarTable | None = None,
     ) -> None:
+        """`familiar` None: no prompt is told from another."""
         self.spec, self.digest = spec, digest
         self._network = network.to(device).eval().requires_grad_(False)
         self._codec = codec.to(device).eval().requires_grad_(False)
-        self._text, self._device = text, device
-        self._contexts: OrderedDict[str, TextContext] = OrderedDict()
+        self._text, self._device, self._familiar = text, device, familiar
+        self._prompts: OrderedDict[str, _Prompt] = OrderedDict()
 
     def encode_text(self, prompts: Sequence[str]) -> list[TextContext]:
         """One context (batch of 1) per prompt. The text encoder runs once per prompt it has not seen lately."""
-        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._contexts]
-        found = {prompt: self._contexts[prompt] for prompt in prompts if prompt in self._contexts}
-        with torch.inference_mode():
-            for prompt in new:  # one at a time: the result must not depend on which prompts share a batch
-                tokens, mask = self._text.encode([prompt])
-                found[prompt] = self._network.encode_context(tokens.to(self._device), mask.to(self._device))
+        return [prompt.context for prompt in self._encoded(prompts)]
+
+    def familiarity(self, prompt: str) -> Familiarity | None:
+        return None if self._familiar is None else self._encoded([prompt])[0].familiarity
+
+    def _encoded(self, prompts: Sequence[str]) -> list[_Prompt]:
+        # one at a time: the result must not depend on which prompts share a batch
+        found = {prompt: self._prompts.get(prompt) or self._encode(prompt) for prompt in dict.fromkeys(prompts)}
         for prompt in prompts:
-            self._contexts[prompt] = found[prompt]
-            self._contexts.move_to_end(prompt)
-        while len(self._contexts) > _CACHED_PROMPTS:
-            self._contexts.popitem(last=False)
+            self._prompts[prompt] = found[prompt]
+            self._prompts.move_to_end(prompt)
+        while len(self._prompts) > _CACHED_PROMPTS:
+            self._prompts.popitem(last=False)
         return [found[prompt] for prompt in prompts]
+
+    def _encode(self, prompt: str) -> _Prompt:
+        with torch.inference_mode():
+            tokens, mask = self._text.encode([prompt])
+            context = self._network.encode_context(tokens.to(self._device), mask.to(self._device))
+            if self._familiar is None:
+                return _Prompt(context, None)
+            return _Prompt(context, self._familiar.nearest(sentence_embedding(tokens, mask)[0].cpu().numpy()))
 
     def array(self, values: Floats) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
@@ -95,5 +124,5 @@ def load_engine(bundle: Bundle, device: str = "cpu", threads: int | None = None)
     bundle.verify()
     network = load_into(lambda: DiT(bundle.spec.network), read_tensors(bundle.file(NETWORK_FILE)), NETWORK_FILE)
     codec = load_codec(bundle.spec, read_tensors(bundle.file(CODEC_FILE)))
-    text = load_text_encoder(bundle)
-    return TorchEngine(bundle.spec, bundle.digest, network, codec, text, torch.device(device))
+    text, familiar = load_text_encoder(bundle), read_familiar_table(bundle)
+    return TorchEngine(bundle.spec, bundle.digest, network, codec, text, torch.device(device), familiar)

@@ -31,15 +31,23 @@ class _AudioFindingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AudioFin
     """The peak lies below -60 dBFS."""
     AUDIO_FINDING_CLIPPING: _AudioFinding.ValueType  # 2
     """Samples lie above 0 dBFS. The file holds them whole (32-bit float); lower the gain before making it integer."""
+    AUDIO_FINDING_UNFAMILIAR_PROMPT: _AudioFinding.ValueType  # 3
+    """The prompt is unlike anything the model was trained on: the clip is the nearest sound it could make. See
+    Clip.familiarity.
+    """
 
 class AudioFinding(_AudioFinding, metaclass=_AudioFindingEnumTypeWrapper):
-    """What was noticed about a clip's audio. A clip with NaN or infinity is never stored: its generation fails."""
+    """What was noticed about a clip. A clip with NaN or infinity is never stored: its generation fails."""
 
 AUDIO_FINDING_UNSPECIFIED: AudioFinding.ValueType  # 0
 AUDIO_FINDING_SILENT: AudioFinding.ValueType  # 1
 """The peak lies below -60 dBFS."""
 AUDIO_FINDING_CLIPPING: AudioFinding.ValueType  # 2
 """Samples lie above 0 dBFS. The file holds them whole (32-bit float); lower the gain before making it integer."""
+AUDIO_FINDING_UNFAMILIAR_PROMPT: AudioFinding.ValueType  # 3
+"""The prompt is unlike anything the model was trained on: the clip is the nearest sound it could make. See
+Clip.familiarity.
+"""
 Global___AudioFinding: _TypeAlias = AudioFinding  # noqa: Y015
 
 @_typing.final
@@ -101,6 +109,36 @@ class Recipe(_message.Message):
 Global___Recipe: _TypeAlias = Recipe  # noqa: Y015
 
 @_typing.final
+class Familiarity(_message.Message):
+    """How near a prompt lies to what its model was trained on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEAREST_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    nearest: _builtins.str
+    """The nearest thing the model knows."""
+    similarity: _builtins.float
+    """Cosine of the two texts' embeddings, -1 to 1."""
+    threshold: _builtins.float
+    """Below this similarity the prompt counts as unfamiliar."""
+    def __init__(
+        self,
+        *,
+        nearest: _builtins.str = ...,
+        similarity: _builtins.float = ...,
+        threshold: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nearest", b"nearest", "similarity", b"similarity", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Familiarity: _TypeAlias = Familiarity  # noqa: Y015
+
+@_typing.final
 class Clip(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -120,6 +158,7 @@ class Clip(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    FAMILIARITY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """12 lower-case letters and digits; unique in one library."""
     parent_id: _builtins.str
@@ -151,6 +190,10 @@ class Clip(_message.Message):
 
     @_builtins.property
     def findings(self) -> _containers.RepeatedScalarFieldContainer[Global___AudioFinding.ValueType]: ...
+    @_builtins.property
+    def familiarity(self) -> Global___Familiarity:
+        """Absent where the model does not say what it knows."""
+
     def __init__(
         self,
         *,
@@ -170,10 +213,11 @@ class Clip(_message.Message):
         size_bytes: _builtins.int = ...,
         sha256: _builtins.str = ...,
         problem: _builtins.str = ...,
+        familiarity: Global___Familiarity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "recipe", b"recipe"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "familiarity", b"familiarity", "recipe", b"recipe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "created_at", b"created_at", "findings", b"findings", "id", b"id", "label", b"label", "parent_id", b"parent_id", "path", b"path", "peak_dbfs", b"peak_dbfs", "problem", b"problem", "recipe", b"recipe", "render_seconds", b"render_seconds", "sample_rate_hz", b"sample_rate_hz", "samples", b"samples", "seconds", b"seconds", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "created_at", b"created_at", "familiarity", b"familiarity", "findings", b"findings", "id", b"id", "label", b"label", "parent_id", b"parent_id", "path", b"path", "peak_dbfs", b"peak_dbfs", "problem", b"problem", "recipe", b"recipe", "render_seconds", b"render_seconds", "sample_rate_hz", b"sample_rate_hz", "samples", b"samples", "seconds", b"seconds", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
