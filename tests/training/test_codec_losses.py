@@ -127,7 +127,7 @@ def test_discriminators_learn_to_tell_noise_from_tones(kind: Adversary) -> None:
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
     tone = 0.1 * torch.sin(0.2 * torch.arange(1024)).expand(2, 1, -1)
     losses = []
-    for step in range(30):
+    for step in range(20):
         loss = discriminator_loss(kind, network(tone), network(noise(step)[:, None, :1024]))
         optimiser.zero_grad()
         loss.backward()

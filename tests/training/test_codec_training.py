@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from small_training import CONFIG
 from soundctm.codecs.bands import mel_filters
 from soundctm.codecs.loading import load_codec
 from soundctm.codecs.mel import WhitenedMelCodec
 from soundctm.codecs.vocoder import overlap_add, peak_frequencies, running_phase
-from soundctm_training.assemble import bundle_spec
-from soundctm_training.codec_training import decoder_step, energy_distance, fit_whitening, random_crops
+from soundctm_training.codec.crops import PoolCrops
+from soundctm_training.codec.mel_training import MelTrainer, decoder_loss, draw_decoder_noise, energy_distance
+from soundctm_training.codec.settings import CodecTrainingError
+from soundctm_training.codec.stage import codec_spec, codec_trainer, fitted_codec
+from soundctm_training.codec.whitening import ENCODER_FILE, fit_whitening
+from tiny import TINY_SPEC
+
+SPEC = dataclasses.replace(TINY_SPEC, codec=codec_spec(CONFIG))
 
 
 def sounds(clips: int, frames: int, seed: int = 0) -> torch.Tensor:
@@ -67,7 +77,7 @@ def test_decoding_is_a_function_of_latent_and_noise(codec: WhitenedMelCodec) -> 
 
 
 def test_loads_from_its_own_tensors_alone(codec: WhitenedMelCodec) -> None:
-    loaded = load_codec(bundle_spec(CONFIG), codec.state_dict())
+    loaded = load_codec(SPEC, codec.state_dict())
     latent, noise = codec.encode(sounds(1, 3)[:, None]), torch.randn(1, 1, 3 * 1024)
     torch.testing.assert_close(loaded.decode(latent, noise), codec.decode(latent, noise), rtol=0, atol=0)
 
@@ -118,15 +128,21 @@ def test_energy_distance_is_least_for_the_true_law() -> None:
     assert float(energy_distance(flat, flat, target, windows)) > 1.2 * own
 
 
+def pools(frames: int = 12) -> PoolCrops:
+    pcm = (32767 * sounds(6, frames).clamp(-1, 1)).numpy().astype(np.int16)
+    return PoolCrops((pcm,), batch=2, samples=4 * 1024, seed=1)
+
+
 def test_training_lowers_the_energy_distance(codec: WhitenedMelCodec) -> None:
     torch.manual_seed(0)
     network = WhitenedMelCodec(**CONFIG.codec.options())
     network.load_state_dict(codec.state_dict())
     windows = [torch.hann_window(size) for size in CONFIG.decoder.windows]
+    noise = draw_decoder_noise(2, 6, 4, 0.05, torch.Generator().manual_seed(0))
     optimiser = torch.optim.Adam(network.vocoder.parameters(), 1e-2)
     losses = []
     for _ in range(12):
-        loss = decoder_step(network, sounds(2, 4), 0.05, windows, torch.Generator().manual_seed(0))
+        loss = decoder_loss(network, sounds(2, 4), noise, windows)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -134,9 +150,32 @@ def test_training_lowers_the_energy_distance(codec: WhitenedMelCodec) -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_crops_lie_on_whole_frames_and_are_scaled() -> None:
-    pool = np.repeat(np.arange(6, dtype=np.int16) * 1000, 1024)[None]
-    crops = random_crops(pool, 5, 2, np.random.default_rng(0))
-    assert crops.shape == (5, 2048)
-    assert all(len(set(half.tolist())) == 1 for crop in crops for half in crop.split(1024))
-    assert float(crops.max()) == pytest.approx(5000 / 32767, rel=1e-6)
+def test_the_decoder_continues_exactly(tmp_path: Path) -> None:
+    whole, half = (codec_trainer(CONFIG, pools(), tmp_path) for _ in range(2))
+    losses = [whole.train_step(step, 1.0) for step in range(4)]
+    for step in range(2):
+        half.train_step(step, 1.0)
+    torch.save(half.state(), tmp_path / "state.pt")
+    again = codec_trainer(CONFIG, pools(), tmp_path)
+    again.load(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert [again.train_step(step, 1.0) for step in (2, 3)] == losses[2:]
+
+
+def test_the_fitted_encoder_is_written_once_and_found_again(tmp_path: Path) -> None:
+    fitted = fitted_codec(CONFIG, pools(), tmp_path)
+    again = fitted_codec(CONFIG, PoolCrops((np.zeros((1, 4096), np.int16),), 1, 4096, 0), tmp_path)
+    torch.testing.assert_close(again.whitening.project, fitted.whitening.project, rtol=0, atol=0)
+    larger = dataclasses.replace(CONFIG, codec=dataclasses.replace(CONFIG.codec, channels=8))
+    with pytest.raises(CodecTrainingError, match=ENCODER_FILE):
+        fitted_codec(larger, pools(), tmp_path)
+
+
+def test_training_leaves_the_encoder_as_it_was_fitted(tmp_path: Path) -> None:
+    trainer = codec_trainer(CONFIG, pools(), tmp_path)
+    assert isinstance(trainer, MelTrainer)
+    before = {name: t.clone() for name, t in trainer.codec.state_dict().items()}
+    trainer.train_step(0, 1.0)
+    changed = {name for name, t in trainer.codec.state_dict().items() if not torch.equal(t, before[name])}
+    assert changed and all(name.startswith("vocoder.") for name in changed)
+    trainer.export(tmp_path)
+    load_codec(SPEC, load_file(tmp_path / "codec.safetensors"))
