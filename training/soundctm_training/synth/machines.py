@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from soundctm_training.synth.notes import read, wavetable
 from soundctm_training.synth.primitives import (
     Audio,
     Rendering,
@@ -15,7 +16,6 @@ from soundctm_training.synth.primitives import (
     log_uniform,
     room,
     sawtooth,
-    sine,
     time_axis,
     uniform,
 )
@@ -77,16 +77,35 @@ def siren(rng: Rng, samples: int) -> Rendering:
     return Rendering(room(rng, audio, 1.2, 0.2), {"kind": kind})
 
 
-def drone(rng: Rng, samples: int) -> Rendering:
-    """A sustained low chord; its brightness tells the kinds apart."""
-    kind = choose(rng, ("dark", "spaceship", "eerie"))
-    root_hz = log_uniform(rng, 38, 75)
-    audio = np.zeros(samples, np.float32)
+def _sustained(rng: Rng, samples: int, root_hz: float, reach: float, brightness: Audio | float) -> Audio:
+    """Root, fifth and octave in just tune, so that nothing beats; `brightness` fades in the upper harmonics."""
+    dull = wavetable([1 / n**1.6 for n in range(1, 9)])
+    bright = wavetable([1 / n**0.7 for n in range(1, 1 + int(reach))])
+    chord = np.zeros(samples, np.float32)
     for ratio in (1.0, 1.5, 2.0):
-        audio += sawtooth(np.full(samples, root_hz * ratio * uniform(rng, 0.995, 1.005)))
-    audio = equalise(audio, 25, {"dark": 250.0, "spaceship": 600.0, "eerie": 400.0}[kind])
-    audio += np.float32(0.5 if kind == "spaceship" else 0.2) * band_noise(rng, samples, 40, 400, -4)
-    if kind == "eerie":
-        vibrato = 1 + 0.01 * np.sin(2 * np.pi * 5 * time_axis(samples))
-        audio += 0.5 * sine(log_uniform(rng, 500, 1000) * vibrato) * drift(rng, samples, 1.0, 0.2, 1.0)
-    return Rendering((audio * drift(rng, samples, 0.8, 0.7, 1.1)).astype(np.float32), {"kind": kind})
+        curve_hz = np.full(samples, root_hz * ratio)
+        chord += (1 - brightness) * read(dull, curve_hz) + brightness * read(bright, curve_hz)
+    return chord
+
+
+def drone(rng: Rng, samples: int) -> Rendering:
+    """A sustained chord that never pulses; what lies over its low root tells the kinds apart."""
+    kind = choose(rng, ("dark", "spaceship", "eerie"))
+    motion = choose(rng, ("still", "evolving"))
+    brightness: Audio | float = 0.4 if motion == "still" else drift(rng, samples, 0.35, 0.0, 0.9)
+    root_hz = {"dark": log_uniform(rng, 52, 75), "spaceship": log_uniform(rng, 70, 105), "eerie": 110.0}[kind]
+    audio = _sustained(rng, samples, root_hz, {"dark": 10, "spaceship": 24, "eerie": 6}[kind], brightness)
+    if kind == "spaceship":  # the whine and the air of the engine room
+        whine = wavetable([1.0, 0.0, 0.4])
+        audio = audio + 0.35 * read(whine, np.full(samples, uniform(rng, 700, 1400)))
+        audio += 0.3 * band_noise(rng, samples, 150, 3000, -3)
+    if kind == "dark":
+        audio = audio + 0.2 * band_noise(rng, samples, 60, 300, -3)
+    if kind == "eerie":  # glassy tones, close to each other yet a semitone at least apart
+        audio = 0.45 * audio
+        base_hz = log_uniform(rng, 420, 800)
+        for ratio in (1.0, choose(rng, (1.067, 1.125)), 1.6, 2.4):
+            audio = audio + 0.45 * read(wavetable([1.0, 0.1]), np.full(samples, base_hz * ratio)) * drift(
+                rng, samples, 0.4, 0.4, 1.0
+            )
+    return Rendering(as_audio(audio), {"kind": kind, "motion": motion})

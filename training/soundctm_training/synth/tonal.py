@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from soundctm_training.synth.notes import counted, gate, ringing
 from soundctm_training.synth.primitives import (
     SAMPLE_RATE_HZ,
     Audio,
@@ -12,7 +13,6 @@ from soundctm_training.synth.primitives import (
     decay,
     log_uniform,
     modes,
-    onsets,
     place,
     room,
     sine,
@@ -21,28 +21,31 @@ from soundctm_training.synth.primitives import (
     uniform,
 )
 
-# The partials of a tuned bell over its prime, from the hum an octave below, and their loudness.
-_BELL_RATIOS = (0.5, 1, 1.19, 1.5, 2, 2.52, 2.67, 3.01, 4.1, 5.4)
-_BELL_GAINS = (0.4, 1, 0.7, 0.4, 0.9, 0.4, 0.3, 0.3, 0.25, 0.15)
+# The partials of a tuned bell over its prime (hum, prime, tierce, quint, nominal, ...): (ratio, gain, decay).
+_BELL_PARTIALS = (
+    *((0.5, 0.35, 0.9), (1.0, 1.0, 1.0), (1.19, 0.7, 0.75), (1.5, 0.3, 0.5)),
+    *((2.0, 0.9, 0.6), (3.0, 0.45, 0.35), (4.17, 0.3, 0.2), (5.43, 0.15, 0.12)),
+)
 
 
 def bell(rng: Rng, samples: int) -> Rendering:
+    """One bell struck at even times: few strong partials, the higher the sooner gone, after a hard clapper."""
     kind = choose(rng, ("church", "church", "small", "hand"))
     low_hz, high_hz, tau_seconds, gap_low, gap_high = {
-        "church": (180.0, 420.0, 1.8, 1.5, 2.4),
-        "small": (1500.0, 3000.0, 0.6, 0.5, 1.3),
-        "hand": (700.0, 1400.0, 0.8, 0.4, 0.8),
+        "church": (210.0, 440.0, 1.3, 1.3, 1.9),
+        "small": (1500.0, 2800.0, 0.7, 0.5, 0.9),
+        "hand": (650.0, 1150.0, 0.8, 0.38, 0.6),
     }[kind]
     prime_hz = log_uniform(rng, low_hz, high_hz)
-    length = min(samples, to_samples(5 * tau_seconds))
-    taus = [tau_seconds / ratio**0.7 for ratio in _BELL_RATIOS]
-    toll = modes(rng, [prime_hz * ratio for ratio in _BELL_RATIOS], taus, _BELL_GAINS, length)
-    place(toll, 0.5 * band_noise(rng, 1500, prime_hz, 6 * prime_hz) * decay(1500, 0.004), 0)
-    gap_seconds = uniform(rng, gap_low, gap_high)
+    count, starts = counted(rng, samples, uniform(rng, gap_low, gap_high), 0.3, 1.5)
+    length = min(samples, to_samples(4 * tau_seconds))
+    partials = [(prime_hz * ratio, tau_seconds * tau, gain) for ratio, gain, tau in _BELL_PARTIALS]
+    toll = ringing(rng, partials, length) * gate(length, 0.001, 0.2 * tau_seconds)
+    place(toll, 0.6 * band_noise(rng, 1500, 2 * prime_hz, 9 * prime_hz) * decay(1500, 0.005), 0)
     audio = np.zeros(samples, np.float32)
-    for start in onsets(rng, samples, 0.2, 0.96 * gap_seconds, 1.04 * gap_seconds):
-        place(audio, toll * np.float32(uniform(rng, 0.8, 1.0)), start)
-    return Rendering(room(rng, audio, 1.5, 0.2), {"kind": kind})
+    for start in starts:
+        place(audio, toll * np.float32(uniform(rng, 0.9, 1.0)), start)
+    return Rendering(room(rng, audio, uniform(rng, 0.6, 1.2), 0.1), {"kind": kind, "count": count})
 
 
 def _kick(rng: Rng) -> Audio:
