@@ -1,0 +1,105 @@
+"""Judging run folders: `evaluation.json` beside the weights, which `report` gathers into tables."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from soundctm.networks.dit import DiT
+from soundctm.networks.loading import load_into, read_tensors
+from soundctm_training.config import ConfigError, TrainingConfig, build, need
+from soundctm_training.evaluation.bench import Bench
+from soundctm_training.evaluation.student import (
+    JUMPS,
+    TEACHER_STEPS,
+    judge_ceiling,
+    judge_student,
+    judge_teacher,
+)
+from soundctm_training.evaluation.takes import Setting
+from soundctm_training.runs import CONFIG, write_whole
+
+logger = logging.getLogger(__name__)
+
+EVALUATION_FILE = "evaluation.json"
+STUDENT_FILE = "student.safetensors"
+TEACHER_FILE = "teacher.safetensors"
+
+
+def run_config(folder: Path) -> TrainingConfig:
+    """The resolved configuration of a run. Raises ConfigError."""
+    path = folder / CONFIG
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}); give the folder of a run") from error
+    return build(TrainingConfig, table, str(path))
+
+
+def run_network(folder: Path, weights: str, device: str = "cpu") -> DiT:
+    """The averaged weights a run exported. Raises ConfigError, or BundleError where tensors do not fit."""
+    spec = need(run_config(folder).network, "network", run_config(folder))
+    return load_into(lambda: DiT(spec), read_tensors(folder / weights), str(folder / weights)).to(device)
+
+
+def write_evaluation(folder: Path, table: dict[str, Any]) -> None:
+    """evaluation.json, whole or not at all; NaN (an error nobody knows) becomes null. Raises RunError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_without_nan(table), indent=1) + "\n"
+    write_whole(folder / EVALUATION_FILE, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def judge_student_run(
+    folder: Path,
+    bench: Bench,
+    *,
+    omega: float | None = None,
+    gamma: float = 0.0,
+    jumps: Sequence[int] = JUMPS,
+    more: Sequence[Setting] = (),
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Judge the student of a run and write its evaluation.json. `omega` None: the configuration's default.
+
+    `gamma` 1 for students of lcd and cd, which only know jumps to sigma_min.
+    """
+    network = run_network(folder, STUDENT_FILE, device)
+    omega = run_config(folder).omega_default if omega is None else omega
+    logger.info("%s: %d clips", folder, len(bench.trials))
+    table = judge_student(network, bench, omega, jumps=jumps, gamma=gamma, more=more)
+    write_evaluation(folder, table)
+    return table
+
+
+def judge_teacher_run(
+    folder: Path,
+    bench: Bench,
+    *,
+    omegas: Sequence[float] | None = None,
+    steps: Sequence[int] = TEACHER_STEPS,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Judge the teacher of a run and write its evaluation.json. `omegas` None: the configuration's default."""
+    network = run_network(folder, TEACHER_FILE, device)
+    chosen = [run_config(folder).omega_default] if omegas is None else omegas
+    table = judge_teacher(network, bench, chosen, steps)
+    write_evaluation(folder, table)
+    return table
+
+
+def judge_ceiling_into(folder: Path, bench: Bench) -> dict[str, Any]:
+    """Judge real clips and their reconstructions; the folder needs to be no run."""
+    table = judge_ceiling(bench)
+    write_evaluation(folder, table)
+    return table
