@@ -18,6 +18,7 @@ from soundctm.spec import CodecKind
 from soundctm_training.codec.adversarial import Adversary
 from soundctm_training.codec.crops import PoolCrops
 from soundctm_training.codec.dac_training import DacTrainer, folded, measure_latents, normalised
+from soundctm_training.codec.description import codec_kind, codec_spec, open_codec
 from soundctm_training.codec.discriminators import DiscriminatorSizes
 from soundctm_training.codec.report import codec_report, mel_error_db, reconstructions
 from soundctm_training.codec.settings import (
@@ -27,9 +28,11 @@ from soundctm_training.codec.settings import (
     LossWeights,
     SpectralScales,
 )
-from soundctm_training.codec.stage import codec_kind, codec_spec, codec_trainer
-from soundctm_training.config import Hardware, Precision
+from soundctm_training.codec.stage import codec_trainer, fit_codec, train_codec
+from soundctm_training.config import Hardware, Precision, Reporting
+from soundctm_training.data.settings import DataKind, DataSettings
 from soundctm_training.loop import NotFiniteError
+from soundctm_training.runs import Budget
 from soundctm_training.workers import Workers
 from tiny import TINY_SPEC
 
@@ -122,6 +125,8 @@ def test_the_exported_codec_is_the_trainers_own(tmp_path: Path) -> None:
         latent = loaded.encode(audio, None)
         torch.testing.assert_close(loaded.decode(latent, None), expected, atol=1e-5, rtol=0)
         torch.testing.assert_close(loaded.restore(latent), posterior.mean, atol=1e-5, rtol=1e-5)
+    opened = open_codec(tmp_path, dataclasses.replace(CONFIG, codec=None, dac=SMALL))
+    torch.testing.assert_close(opened.encode(audio, None), latent, rtol=0, atol=0)
     assert spec.codec.kind is CodecKind.GAUSSIAN_DAC and spec.codec.hop_samples == loaded.hop_samples
 
 
@@ -244,3 +249,39 @@ def test_a_report_is_of_the_reconstructions() -> None:
     # a gain of 2 is 6 dB of power where the bands are far above the floor
     loud = 0.1 * np.random.default_rng(0).standard_normal((1, 8192)).astype(np.float32)
     assert mel_error_db(2 * loud, loud) == pytest.approx(20 * np.log10(2), abs=0.01)
+
+
+def test_a_file_that_is_not_the_described_codec_is_named(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, codec=None, dac=SMALL)
+    with pytest.raises(CodecTrainingError, match=str(tmp_path)):
+        open_codec(tmp_path, config)
+    trainer().export(tmp_path)
+    with pytest.raises(CodecTrainingError, match="whitened_mel"):
+        open_codec(tmp_path / "codec.safetensors", CONFIG)
+    wider = dataclasses.replace(config, dac=dataclasses.replace(SMALL, latent_dim=6))
+    with pytest.raises(CodecTrainingError, match="pre_conv"):
+        open_codec(tmp_path, wider)
+
+
+def test_one_command_trains_either_codec(tmp_path: Path) -> None:
+    np.save(tmp_path / "audio_12.npy", np.repeat(pools().pools[0], 4, axis=1)[:, : 12 * 1024])
+    (tmp_path / "meta_12.jsonl").write_text('{"caption": ""}\n' * 6)
+    data, quiet = DataSettings(DataKind.POOLS, tmp_path), Reporting(tensorboard=False)
+    learned = dataclasses.replace(CONFIG, codec=None, decoder=None, dac=SMALL, reporting=quiet)
+    for name, config in (("learned", learned), ("fixed", dataclasses.replace(CONFIG, reporting=quiet))):
+        train_codec(config, data, tmp_path / name, Budget(steps=2), dry_run=None)
+        audio = torch.zeros(1, 1, 2048)
+        assert open_codec(tmp_path / name, config).encode(audio, None).shape[1] == codec_spec(config).latent_channels
+    fit_codec(CONFIG, data, tmp_path / "fitted")
+    assert [path.name for path in (tmp_path / "fitted").iterdir()] == ["encoder.safetensors"]
+    with pytest.raises(CodecTrainingError, match="--fit"):
+        fit_codec(learned, data, tmp_path / "refused")
+
+
+def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(tmp_path: Path) -> None:
+    np.save(tmp_path / "audio_12.npy", np.zeros((2, 12 * 1024), np.int16))
+    config, told = dataclasses.replace(CONFIG, codec=None, decoder=None, dac=SMALL), {}
+    data = DataSettings(DataKind.POOLS, tmp_path)
+    train_codec(config, data, tmp_path / "out", Budget(steps=2), dry_run=lambda _, **facts: told.update(facts))
+    assert told["codec"] == SMALL.spec(0.5) and told["parameters"] > 0
+    assert not (tmp_path / "out").exists()

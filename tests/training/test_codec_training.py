@@ -16,9 +16,10 @@ from soundctm.codecs.loading import load_codec
 from soundctm.codecs.mel import WhitenedMelCodec
 from soundctm.codecs.vocoder import overlap_add, peak_frequencies, running_phase
 from soundctm_training.codec.crops import PoolCrops
+from soundctm_training.codec.description import codec_spec
 from soundctm_training.codec.mel_training import MelTrainer, decoder_loss, draw_decoder_noise, energy_distance
 from soundctm_training.codec.settings import CodecTrainingError
-from soundctm_training.codec.stage import codec_spec, codec_trainer, fitted_codec
+from soundctm_training.codec.stage import codec_trainer, fitted_codec
 from soundctm_training.codec.whitening import ENCODER_FILE, fit_whitening
 from tiny import TINY_SPEC
 

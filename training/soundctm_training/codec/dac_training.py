@@ -82,8 +82,8 @@ class DacTrainer:
     ) -> None:
         torch.manual_seed(settings.seed)
         self.settings, self.crops, self.workers = settings, crops, workers
-        self.options = settings.spec(sigma_data).options
-        self.codec = normalised(GaussianDAC(**self.options)).to(workers.device)
+        self.spec = settings.spec(sigma_data)
+        self.codec = normalised(GaussianDAC(**self.spec.options)).to(workers.device)
         self.optimiser = self._optimiser(self.codec, settings.learning_rate)
         self.average = Average(self.codec, settings.ema)
         self.discriminators: Discriminators | None = None
@@ -191,7 +191,7 @@ class DacTrainer:
 
     def kept(self) -> GaussianDAC:
         """A plain codec of the averaged weights, its latents' statistics measured."""
-        codec = GaussianDAC(**self.options).to(self.workers.device)
+        codec = GaussianDAC(**self.spec.options).to(self.workers.device)
         codec.load_state_dict(folded(self.average.weights(self.codec)))
         own = self.crops.resized(self.settings.batch, self.settings.crop_samples, self.settings.seed + 1)
         measure_latents(codec, own, self.settings.statistics_batches)

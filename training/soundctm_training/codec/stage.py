@@ -1,43 +1,31 @@
-"""`soundctm train codec`: which codec a configuration names, where its crops come from, and what trains it."""
+"""`soundctm train codec`: where the crops come from and what trains on them."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from soundctm.codecs.mel import FRAME_SAMPLES, WhitenedMelCodec
-from soundctm.spec import CodecKind, CodecSpec
+from soundctm.spec import CodecKind
 from soundctm_training.codec.crops import CropDraw, PoolCrops, SourceCrops
 from soundctm_training.codec.dac_training import DacTrainer
+from soundctm_training.codec.description import codec_kind, codec_spec, make_codec
 from soundctm_training.codec.mel_training import MelTrainer
-from soundctm_training.codec.settings import SAMPLE_RATE_HZ, CodecTrainingError
+from soundctm_training.codec.settings import CodecTrainingError
 from soundctm_training.codec.whitening import ENCODER_FILE, fit_encoder, load_encoder, write_encoder
 from soundctm_training.config import Precision, TrainingConfig, need
 from soundctm_training.data.opening import open_source
 from soundctm_training.data.settings import DataKind, DataSettings
-from soundctm_training.loop import Trainer
-from soundctm_training.workers import ALONE, Workers
+from soundctm_training.loop import Trainer, train
+from soundctm_training.runs import Budget
+from soundctm_training.workers import ALONE, Workers, join_workers
 
 _DECODER_SEED = 0
 
-
-def codec_kind(config: TrainingConfig) -> CodecKind:
-    """[dac] or [codec]. Raises CodecTrainingError unless exactly one of them is there."""
-    if (config.dac is None) == (config.codec is None):
-        raise CodecTrainingError(
-            f"configuration {config.name!r} has {'both [codec] and' if config.dac else 'neither [codec] nor'} [dac]; "
-            "give [codec] with [decoder] for the whitened mel codec, or [dac] for the learned one"
-        )
-    return CodecKind.WHITENED_MEL if config.dac is None else CodecKind.GAUSSIAN_DAC
-
-
-def codec_spec(config: TrainingConfig) -> CodecSpec:
-    """The codec as a bundle names it. Raises CodecTrainingError."""
-    if codec_kind(config) is CodecKind.GAUSSIAN_DAC:
-        return need(config.dac, "dac", config).spec(config.diffusion.sigma_data)
-    codec = need(config.codec, "codec", config)
-    return CodecSpec(CodecKind.WHITENED_MEL, codec.channels, FRAME_SAMPLES, SAMPLE_RATE_HZ, codec.options())
+ShowPlan = Callable[..., None]  # what --dry-run prints
 
 
 def open_crops(data: DataSettings) -> CropDraw:
@@ -76,3 +64,26 @@ def codec_trainer(config: TrainingConfig, crops: CropDraw, folder: Path, workers
     codec = fitted_codec(config, crops, folder, first=workers.rank == 0)
     own = crops.resized(decoder.batch, decoder.crop_frames * FRAME_SAMPLES, 1)
     return MelTrainer(codec, own, decoder, workers)
+
+
+def train_codec(
+    config: TrainingConfig, data: DataSettings, out: Path, budget: Budget, *, dry_run: ShowPlan | None
+) -> None:
+    """The whole stage. Raises CodecTrainingError, ConfigError, DataError or RunError."""
+    crops, spec = open_crops(data), codec_spec(config)
+    if dry_run is not None:
+        sizes = sum(parameter.numel() for parameter in make_codec(spec).parameters())
+        dry_run(config, codec=spec, data=data, parameters=sizes, budget=budget)
+        return
+    workers = join_workers(config.hardware.device)
+    train(functools.partial(codec_trainer, config, crops, out, workers), config, out, budget, workers)
+
+
+def fit_codec(config: TrainingConfig, data: DataSettings, out: Path) -> None:
+    """The whitened mel codec's encoder alone, so that a data set can be encoded while the decoder trains.
+
+    Raises CodecTrainingError for a learned codec, whose encoder and decoder train together.
+    """
+    if codec_kind(config) is not CodecKind.WHITENED_MEL:
+        raise CodecTrainingError("--fit is for [codec], whose encoder is fixed; [dac] trains both halves together")
+    fitted_codec(config, open_crops(data), out)
