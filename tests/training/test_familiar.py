@@ -1,0 +1,76 @@
+"""The table of known texts covers every class, and tells what the starter knows from what it does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from soundctm.familiarity import FamiliarTable
+from soundctm_training.encode import text_encoder
+from soundctm_training.evaluation.prompts import canonical, held_out_prompts
+from soundctm_training.familiar import (
+    MOST_ROWS,
+    NothingFamiliarError,
+    catalogue_captions,
+    familiar_table,
+    separation,
+    split_held_out,
+    spread_out,
+    unknown_prompts,
+)
+from soundctm_training.synth.captions import class_captions
+from soundctm_training.synth.catalogue import LABELS
+
+CLASSES = ("rain", "dog", "bell", "engine")
+
+
+@pytest.fixture(scope="module")
+def table() -> FamiliarTable:
+    captions = [pair for pair in catalogue_captions() if pair[1] in CLASSES]
+    return familiar_table([pair for index, pair in enumerate(captions) if index % 3 == 0], text_encoder())
+
+
+def test_the_published_table_would_hold_every_class_and_stay_small() -> None:
+    captions = catalogue_captions()
+    assert {label for _, label in captions} == set(class_captions())
+    assert len({label for _, label in captions}) <= MOST_ROWS
+
+
+def test_rows_are_unit_vectors_of_every_class(table: FamiliarTable) -> None:
+    assert set(table.labels) == set(CLASSES)
+    np.testing.assert_allclose(np.linalg.norm(table.embeddings, axis=1), 1.0, atol=1e-5)
+
+
+def test_what_is_no_sound_is_told_from_what_is_known(table: FamiliarTable) -> None:
+    found = separation(table, text_encoder())
+    assert found.held_out <= 0.2  # 16 prompts: at most three
+    assert found.unknown["no_sound"] >= 0.8
+    assert found.right_label >= 0.8
+
+
+def test_the_threshold_warns_of_one_in_twenty_of_the_prompts_that_set_it(table: FamiliarTable) -> None:
+    fitting, judging = split_held_out(CLASSES)
+    assert not {text for text, _ in fitting} & {text for text, _ in judging}
+    assert len(fitting) + len(judging) == sum(len(held_out_prompts()[label]) for label in CLASSES)
+    assert 0.2 < table.threshold < 0.7
+
+
+def test_the_kept_rows_are_the_ones_farthest_apart() -> None:
+    angles = np.radians([0.0, 1.0, 2.0, 60.0, 61.0, 120.0])
+    rows = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    kept = spread_out(rows, 3)
+    assert {round(float(np.degrees(angles[index])) / 60) for index in kept} == {0, 1, 2}
+    assert sorted(spread_out(rows, 99)) == list(range(6))
+
+
+def test_unknown_prompts_name_no_class_and_are_no_held_out_prompt() -> None:
+    held_out = {canonical(text) for texts in held_out_prompts().values() for text in texts}
+    for texts in unknown_prompts().values():
+        for text in texts:
+            assert canonical(text) not in held_out
+            assert not set(canonical(text).split()) & set(LABELS), text
+
+
+def test_without_a_class_to_judge_there_is_no_table() -> None:
+    with pytest.raises(NothingFamiliarError, match="nonsense"):
+        familiar_table([("a caption", "nonsense")], text_encoder())

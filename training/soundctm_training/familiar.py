@@ -1,0 +1,126 @@
+"""What a bundle says it was trained on: the table by which the daemon tells a prompt the starter does not know.
+
+A prompt's familiarity is its best cosine with the texts the student was trained on. The threshold is where one in
+twenty known things would be warned of needlessly, judged on held-out wordings; what it catches is then measured, on
+other held-out wordings and on prompts the starter cannot know.
+"""
+
+from __future__ import annotations
+
+import random
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soundctm.errors import SoundCTMError
+from soundctm.familiarity import FamiliarTable
+from soundctm.text.pooling import sentence_embedding
+from soundctm.text.protocol import TextEncoder
+from soundctm_training.evaluation.prompts import held_out_prompts
+from soundctm_training.synth.captions import class_captions, plain_phrases
+
+Embeddings = NDArray[np.float32]
+
+MOST_ROWS = 1800
+_PHRASES_PER_CLASS = 100  # encoded, of which the farthest apart are kept
+_NEEDLESS_PERCENT = 5.0
+_SEED = 5
+
+
+class NothingFamiliarError(SoundCTMError):
+    """There is no caption to make a table of, or no held-out prompt to set its threshold with."""
+
+    reason = "TRAINING_CONFIG"
+
+
+@dataclass(frozen=True)
+class Separation:
+    """Shares of prompts that are warned of: `held_out` should be near 0, `unknown` (by kind) near 1."""
+
+    held_out: float
+    unknown: Mapping[str, float]
+    right_label: float  # of the held-out prompts, how many find their own class
+
+
+def catalogue_captions() -> list[tuple[str, str]]:
+    """(caption, label) of every class of the synthesiser, a seeded draw of at most 100 each."""
+    chosen = []
+    for label in class_captions():
+        phrases = sorted(set(plain_phrases(label)))
+        drawn = random.Random(_SEED).sample(phrases, min(_PHRASES_PER_CLASS, len(phrases)))
+        chosen += [(phrase, label) for phrase in drawn]
+    return chosen
+
+
+def familiar_table(captions_with_labels: Iterable[tuple[str, str]], encoder: TextEncoder) -> FamiliarTable:
+    """Equally many captions of every label, as far apart as they can be chosen, and the threshold.
+
+    Held-out prompts of labels without captions are left out. Raises NothingFamiliarError.
+    """
+    by_label: dict[str, list[str]] = {}
+    for caption, label in captions_with_labels:
+        by_label.setdefault(label, []).append(caption)
+    fitting, _ = split_held_out(by_label)
+    if not fitting:
+        raise NothingFamiliarError(
+            f"no held-out prompt belongs to the labels {', '.join(sorted(by_label)) or '(none)'}; give captions of "
+            "classes that evaluation/held_out knows"
+        )
+    rows = max(1, MOST_ROWS // len(by_label))
+    embeddings, labels = [], []
+    for label, captions in by_label.items():
+        found = embed(list(dict.fromkeys(captions)), encoder)
+        kept = spread_out(found, rows)
+        embeddings.append(found[kept])
+        labels += [label] * len(kept)
+    known = np.concatenate(embeddings)
+    best = (embed([prompt for prompt, _ in fitting], encoder) @ known.T).max(1)
+    return FamiliarTable(known, tuple(labels), float(np.percentile(best, _NEEDLESS_PERCENT)))
+
+
+def separation(table: FamiliarTable, encoder: TextEncoder) -> Separation:
+    """Measured on the held-out prompts that did not set the threshold, and on unfamiliar.toml."""
+    _, judging = split_held_out(table.labels)
+    found = [table.nearest(embedding) for embedding in embed([prompt for prompt, _ in judging], encoder)]
+    unknown = {
+        kind: float(np.mean([table.nearest(embedding).unfamiliar for embedding in embed(prompts, encoder)]))
+        for kind, prompts in unknown_prompts().items()
+    }
+    return Separation(
+        held_out=float(np.mean([one.unfamiliar for one in found])),
+        unknown=unknown,
+        right_label=float(np.mean([one.label == label for one, (_, label) in zip(found, judging, strict=True)])),
+    )
+
+
+def embed(texts: Sequence[str], encoder: TextEncoder) -> Embeddings:
+    """Unit embeddings [N, D]. One text at a time, as the daemon encodes them."""
+    return np.concatenate([sentence_embedding(*encoder.encode([text])).cpu().numpy() for text in texts])
+
+
+def spread_out(embeddings: Embeddings, most: int) -> list[int]:
+    """Indices of at most `most` rows: the one nearest to all, then always the one farthest from those chosen."""
+    chosen = [int((embeddings @ embeddings.mean(0)).argmax())]
+    nearest = embeddings @ embeddings[chosen[0]]
+    while len(chosen) < min(most, len(embeddings)):
+        chosen.append(int(nearest.argmin()))
+        nearest = np.maximum(nearest, embeddings @ embeddings[chosen[-1]])
+    return chosen
+
+
+def split_held_out(labels: Iterable[str]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """(prompt, label) pairs to set the threshold with, and others to judge it with."""
+    known = set(labels)
+    prompts = {label: texts for label, texts in held_out_prompts().items() if label in known}
+    halves = [[(text, label) for label, texts in prompts.items() for text in texts[half::2]] for half in range(2)]
+    return halves[0], halves[1]
+
+
+def unknown_prompts() -> Mapping[str, Sequence[str]]:
+    """By kind: what is no sound at all, and sounds that no class renders."""
+    text = resources.files(__package__).joinpath("unfamiliar.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
