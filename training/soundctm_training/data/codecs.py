@@ -1,9 +1,8 @@
-"""The codec that makes the latents: the starter's fitted encoder, a trained codec's folder, or any bundle's."""
+"""The codec that makes the latents: a trained one's file, or any bundle's."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from soundctm.bundle import CODEC_FILE, MANIFEST, open_bundle
-from soundctm.codecs.dac import GaussianDAC
-from soundctm.codecs.mel import FRAME_SAMPLES, WhitenedMelCodec
+from soundctm.codecs.mel import FRAME_SAMPLES
 from soundctm.codecs.protocol import Codec
-from soundctm.networks.loading import check_fit
+from soundctm.errors import BundleError, TensorMismatchError
+from soundctm.networks.loading import check_fit, read_tensors
 from soundctm.spec import CodecKind, CodecSpec
+from soundctm_training.codec.description import make_codec
 from soundctm_training.config import ConfigError, TrainingConfig
 from soundctm_training.data.settings import PosteriorUse
 
-CODEC_SPEC = "codec.json"  # a CodecSpec, beside the codec.safetensors of a trained codec
 _DECODER_PREFIXES = ("vocoder.", "decoder.", "post_conv.")
 
 
@@ -52,15 +49,15 @@ class EncodingCodec:
         return self.codec.encode(audio[:, None], noise)
 
 
-def load_codec_for_encoding(path: Path, config: TrainingConfig | None = None) -> EncodingCodec:
-    """`path` is encoder.safetensors or codec.safetensors of the starter's codec, or a folder: a bundle, or a
-    codec.safetensors with its codec.json.
+def load_codec_for_encoding(path: Path, config: TrainingConfig) -> EncodingCodec:
+    """`path` is a bundle's folder, or a codec.safetensors (or its folder) of `train codec`; of the whitened mel codec
+    encoder.safetensors is enough.
 
-    Raises ConfigError when it is none of these, or its channels are not those of the network the configuration
-    describes; BundleError for an unusable bundle.
+    Raises ConfigError when it is none of these, is not the codec the configuration describes, or its channels are not
+    those of the configuration's network; BundleError for an unusable bundle.
     """
-    codec = _load_folder(path) if path.is_dir() else _load_file(path)
-    network = config.network if config is not None else None
+    codec = _from_bundle(path) if (path / MANIFEST).is_file() else _from_file(path, config)
+    network = config.network
     if network is not None and network.io_channels != codec.channels:
         raise ConfigError(
             f"the codec {path} makes latents of {codec.channels} channels, but network.io_channels is "
@@ -69,57 +66,43 @@ def load_codec_for_encoding(path: Path, config: TrainingConfig | None = None) ->
     return codec
 
 
-def _load_folder(folder: Path) -> EncodingCodec:
-    if (folder / MANIFEST).is_file():
-        bundle = open_bundle(folder)
-        spec, path = bundle.spec.codec, bundle.file(CODEC_FILE)
-    else:
-        spec, path = read_codec_spec(folder / CODEC_SPEC), folder / CODEC_FILE
-    gaussian = spec.kind is CodecKind.GAUSSIAN_DAC
-    codec = GaussianDAC(**spec.options) if gaussian else WhitenedMelCodec(**spec.options)
-    return _filled(codec, spec.kind, spec.latent_channels, spec.hop_samples, path)
+def _from_bundle(folder: Path) -> EncodingCodec:
+    bundle = open_bundle(folder)
+    path = bundle.file(CODEC_FILE)
+    return _filled(bundle.spec.codec, path, read_tensors(path))
 
 
-def _load_file(path: Path) -> EncodingCodec:
-    """The starter's codec: its encoder's tensors say all there is to know."""
-    if (path.parent / CODEC_SPEC).is_file():
-        return _load_folder(path.parent)
-    project = _read(path).get("whitening.project")
-    if project is None:
+def _from_file(path: Path, config: TrainingConfig) -> EncodingCodec:
+    path = path / CODEC_FILE if path.is_dir() else path
+    try:
+        tensors = read_tensors(path)
+    except BundleError as error:
+        raise ConfigError(f"the codec {path} cannot be read as safetensors ({error.__cause__})") from error
+    project = tensors.get("whitening.project")
+    if project is not None:  # its encoder's tensors say all there is to know
+        channels = project.shape[1]
+        spec = CodecSpec(CodecKind.WHITENED_MEL, channels, FRAME_SAMPLES, options={"channels": channels})
+        return _filled(spec, path, tensors)
+    if config.dac is None:
         raise ConfigError(
-            f"{path} holds no whitening.project, so it is not the starter's codec; for another codec give its folder, "
-            f"with {CODEC_FILE} and {CODEC_SPEC} or {MANIFEST}"
+            f"{path} is no whitened mel codec, and configuration {config.name!r} has no [dac] that describes another; "
+            "give the configuration it was trained with, or a bundle's folder"
         )
-    channels = project.shape[1]
-    return _filled(WhitenedMelCodec(channels), CodecKind.WHITENED_MEL, channels, FRAME_SAMPLES, path)
+    return _filled(config.dac.spec(config.diffusion.sigma_data), path, tensors)
 
 
-def _filled(codec: Codec, kind: CodecKind, channels: int, hop_samples: int, path: Path) -> EncodingCodec:
+def _filled(spec: CodecSpec, path: Path, stored: Mapping[str, Tensor]) -> EncodingCodec:
     """The codec with the tensors that encode; its decoder stays as it was made."""
-    tensors = {name: t.float() for name, t in _read(path).items() if not name.startswith(_DECODER_PREFIXES)}
+    codec = make_codec(spec)
+    tensors = {name: t for name, t in stored.items() if not name.startswith(_DECODER_PREFIXES)}
     decoder = {name: t for name, t in codec.state_dict().items() if name.startswith(_DECODER_PREFIXES)}
-    check_fit(codec, {**decoder, **tensors}, str(path))
+    try:
+        check_fit(codec, {**decoder, **tensors}, str(path))
+    except TensorMismatchError as error:
+        raise ConfigError(f"the codec {error}; give the configuration it was trained with") from error
     codec.load_state_dict({**decoder, **tensors})
-    return EncodingCodec(codec.eval().requires_grad_(False), kind, _digest(tensors), channels, hop_samples)
-
-
-def read_codec_spec(path: Path) -> CodecSpec:
-    """Raises ConfigError."""
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        return CodecSpec(**{**table, "kind": CodecKind(table["kind"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(
-            f"{path} does not describe a codec ({error!r}); give a bundle, a folder written by `train codec`, or "
-            "the starter's encoder.safetensors"
-        ) from error
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(f"the codec {path} cannot be read as safetensors ({error})") from error
+    frozen = codec.eval().requires_grad_(False)
+    return EncodingCodec(frozen, spec.kind, _digest(tensors), spec.latent_channels, spec.hop_samples)
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -32,7 +32,7 @@ class DataSettings:
     captions: Path | None = None        # inside `path` or by itself; None = the only .csv, .tsv or .jsonl there
     audio_column: str | None = None     # None = youtube_id (AudioCaps), file, audio, file_name, ...
     caption_column: str | None = None   # None = caption, text, description, ...
-    shortest_seconds: float = 0.1       # shorter files are skipped
+    shortest_seconds: float = 0.05      # shorter files are skipped
     longest_seconds: float = 600.0      # of one file; what comes after is left unread
     silence_db: float = -60.0           # files whose peak stays below are skipped, dB of full scale
     seed: int = 0                       # procedural: which sounds
@@ -69,7 +69,7 @@ class EncodeSettings:
     frames: tuple[int, ...]                # lengths kept, in latent frames: clips are cut or padded to the nearest
     posterior: PosteriorUse = PosteriorUse.SAMPLE
     clips_per_shard: int = 512             # items of the source
-    batch_frames: int = 4320               # latent frames encoded at once
+    batch_frames: int = 864                # latent frames encoded at once; more is slower on a CPU
     mix_share: float = 0.0                 # mixed clips (TANGO's augmentation) added per clip
     most_skipped: float = 0.5              # a larger share of skipped items is an error
     seed: int = 0                          # of the posterior's draws and of the mixing
