@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import Conv1d, ConvTranspose1d
 
 from small_training import CONFIG
 from soundctm.codecs.dac import GaussianDAC
@@ -18,7 +19,7 @@ from soundctm.spec import CodecKind
 from soundctm_training.codec.adversarial import Adversary
 from soundctm_training.codec.crops import PoolCrops
 from soundctm_training.codec.dac_training import DacTrainer, folded, measure_latents, normalised
-from soundctm_training.codec.description import codec_kind, codec_spec, open_codec
+from soundctm_training.codec.description import codec_kind, codec_spec, make_codec, open_codec
 from soundctm_training.codec.discriminators import DiscriminatorSizes
 from soundctm_training.codec.report import codec_report, mel_error_db, reconstructions
 from soundctm_training.codec.settings import (
@@ -29,13 +30,14 @@ from soundctm_training.codec.settings import (
     SpectralScales,
 )
 from soundctm_training.codec.stage import codec_trainer, fit_codec, train_codec
-from soundctm_training.config import Hardware, Precision, Reporting
+from soundctm_training.config import Hardware, Precision, Reporting, read_config
 from soundctm_training.data.settings import DataKind, DataSettings
 from soundctm_training.loop import NotFiniteError
 from soundctm_training.runs import Budget
 from soundctm_training.workers import Workers
 from tiny import TINY_SPEC
 
+CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 JUDGES = DiscriminatorSizes(
     periods=(2, 3), period_channels=(4, 8), windows=(256,), band_edges=(0.0, 0.3, 1.0), band_channels=3
 )
@@ -92,8 +94,8 @@ def test_weight_normalisation_changes_nothing_until_trained_and_folds_back() -> 
 def test_one_clip_is_learnt_by_heart() -> None:
     one = pools(clips=1).pools[0][:, : SMALL.crop_samples]
     learner = DacTrainer(SMALL, PoolCrops((one,), 2, SMALL.crop_samples, 0))
-    losses = [learner.train_step(step, 1.0)["loss"] for step in range(40)]
-    assert np.mean(losses[-5:]) < 0.4 * np.mean(losses[:5])
+    losses = [learner.train_step(step, 1.0)["loss"] for step in range(30)]
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
 
 @pytest.mark.parametrize("settings", [SMALL, ADVERSARIAL], ids=["plain", "adversarial"])
@@ -285,3 +287,21 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(tmp_path: Path)
     train_codec(config, data, tmp_path / "out", Budget(steps=2), dry_run=lambda _, **facts: told.update(facts))
     assert told["codec"] == SMALL.spec(0.5) and told["parameters"] > 0
     assert not (tmp_path / "out").exists()
+
+
+def test_the_papers_configuration_has_the_papers_size() -> None:
+    config = read_config(CONFIGS / "codec_dac_paper.toml")
+    assert config.dac == DacTraining(statistics_batches=64)  # the defaults are the paper's
+    with torch.device("meta"):
+        codec = make_codec(codec_spec(config))
+    plain = sum(parameter.numel() for parameter in codec.parameters())
+    lengths = sum(len(module.weight) for module in codec.modules() if isinstance(module, Conv1d | ConvTranspose1d))
+    assert plain + lengths == 63_463_266  # the official checkpoint's, with its weight normalisation
+    assert codec_spec(config).hop_samples == 1024
+
+
+def test_the_small_configuration_trains_without_discriminators(tmp_path: Path) -> None:
+    config = read_config(CONFIGS / "codec_dac_small.toml")
+    assert config.dac is not None and config.dac.hop_samples == 1024
+    built = codec_trainer(config, pools(), tmp_path)
+    assert isinstance(built, DacTrainer) and built.discriminators is None
