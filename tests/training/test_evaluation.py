@@ -8,22 +8,28 @@ import pytest
 import torch
 
 from soundctm_training.evaluate import main
+from soundctm_training.evaluation.bundle import judge_ratios
 from soundctm_training.evaluation.classifier import (
     ClassifierFileError,
-    LabelledMels,
     SoundClassifier,
-    TrainingSettings,
-    augment,
-    hits,
     load_classifier,
     save_classifier,
+)
+from soundctm_training.evaluation.classifier_training import (
+    LabelledMels,
+    TrainingSettings,
+    augment,
+    held_out_accuracy,
+    hits,
     train_classifier,
 )
-from soundctm_training.evaluation.clips import labelled_mels
+from soundctm_training.evaluation.clips import PoolError, labelled_mels, pool_lengths, pool_mels
 from soundctm_training.evaluation.log_mel import BANDS, filterbank, log_mel
 from soundctm_training.evaluation.prompts import (
     LeakError,
+    PromptError,
     canonical,
+    chosen_prompts,
     held_out_prompts,
     require_fresh_seed,
     require_never_trained_on,
@@ -87,6 +93,30 @@ def test_the_classifier_learns_to_tell_three_classes_apart_and_survives_the_disk
     assert loaded.probabilities(audio).sum() == pytest.approx(1.0, abs=1e-5)
 
 
+def test_pools_on_the_disk_give_the_clips_of_each_class_without_the_mixtures(tmp_path: Path) -> None:
+    labels = ["rain", "bell", "rain", "rain+bell", "bell", "rain"]
+    audio = (9000 * np.random.default_rng(0).standard_normal((6, 8192))).clip(-32767, 32767).astype(np.int16)
+    np.save(tmp_path / "audio_8.npy", audio)
+    lines = [json.dumps({"caption": "", "label": label, "source": "synth"}) for label in labels]
+    (tmp_path / "meta_8.jsonl").write_text("\n".join(lines) + "\n")
+    pool = pool_mels(tmp_path, 8, ("rain", "bell"), 2)
+    assert pool_lengths(tmp_path) == [8] and pool.targets.tolist() == [0, 1, 0, 1]  # rows 0, 1, 2, 4
+    assert torch.allclose(pool.mels[3].float(), log_mel(audio[4].astype(np.float32) / 32767), atol=0.01)
+    with pytest.raises(PoolError, match="no clip of gun"):
+        pool_mels(tmp_path, 8, ("rain", "gun"), 2)
+    with pytest.raises(PoolError, match="synthesise"):
+        pool_lengths(tmp_path / "elsewhere")
+
+
+def test_the_accuracy_names_its_worst_class_first() -> None:
+    model = SoundClassifier(("a", "b"))
+    torch.nn.init.zeros_(model.head.weight)
+    with torch.no_grad():
+        model.head.bias.copy_(torch.tensor([1.0, 0.0]))  # always says a
+    found = held_out_accuracy(model, LabelledMels(torch.randn(4, BANDS, 40), torch.tensor([0, 0, 0, 1])))
+    assert found["top1"] == 0.75 and list(found["classes"].items()) == [("b", 0.0), ("a", 1.0)]
+
+
 def test_a_foreign_file_is_no_classifier(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
@@ -117,18 +147,45 @@ def test_each_clip_retrieves_its_own_noisier_self_and_strangers_do_not() -> None
     assert not retrieval_hits(clean, np.roll(noisy, 1, axis=0), centred=True).any()
 
 
+def test_the_ratios_hold_their_targets_and_an_accuracy_of_zero_gives_none() -> None:
+    def table(rate: float, se: float) -> dict[str, object]:
+        return {"overall": {"top1": {"rate": rate, "se": se}}}
+
+    real = {"synthesised": table(1.0, 0.0), "through_codec": table(0.8, 0.04)}
+    found = judge_ratios(real, {"1": table(0.6, 0.03), "16": table(0.8, 0.0), "4": table(0.4, 0.0)})
+    assert found["codec"]["ratio"] == 0.8 and not found["codec"]["reached"]
+    assert found["1"]["ratio"] == 0.75 and found["1"]["reached_on_two_cores"] and not found["1"]["reached"]
+    assert found["1"]["se"] == pytest.approx(0.75 * np.hypot(0.03 / 0.6, 0.04 / 0.8), abs=1e-4)
+    assert found["16"]["reached"] and "target" not in found["4"]
+    assert set(judge_ratios({**real, "through_codec": table(0.0, 0.0)}, {"1": table(0.1, 0.1)})) == {"codec"}
+
+
+def test_prompts_of_every_class_are_chosen_and_a_class_without_is_named() -> None:
+    assert {label: len(texts) for label, texts in chosen_prompts(("rain", "bell"), 3).items()} == {"rain": 3, "bell": 3}
+    with pytest.raises(PromptError, match="unicorn"):
+        chosen_prompts(("rain", "unicorn"), 3)
+
+
 def test_the_bundle_command_fills_the_whole_table(tiny_bundle_dir: Path, tmp_path: Path) -> None:
-    save_classifier(SoundClassifier(LABELS), tmp_path / "classifier.safetensors")
+    labels = ("rain", "bell", "gun")
+    save_classifier(SoundClassifier(labels), tmp_path / "classifier.safetensors")
     out = tmp_path / "report.json"
     main(
         f"bundle --bundle {tiny_bundle_dir} --classifier {tmp_path / 'classifier.safetensors'} --steps 1 2 "
-        f"--prompts-per-class 1 --seeds-per-prompt 1 --real-per-class 1 --retrieval-prompts 2 --retrieval-seeds 3 "
+        f"--per-class 1 --seeds-per-prompt 1 --real-per-class 1 --retrieval-prompts 2 --retrieval-seeds 3 "
         f"--seconds 0.5 --out {out} --sheet {tmp_path / 'sheet.png'}".split()
     )
     report = json.loads(out.read_text(encoding="utf-8"))
     assert report["bundle"] == "tiny" and set(report["jumps"]) == {"1", "2"} and not report["freshness_checked"]
     for table in (*report["jumps"].values(), *report["real"].values()):
-        assert set(table["classes"]) == set(LABELS) and table["overall"]["top1"]["n"] == len(LABELS)
+        assert set(table["classes"]) == set(labels) and table["overall"]["top1"]["n"] == len(labels)
         assert 0 <= table["overall"]["top1"]["rate"] <= table["overall"]["top5"]["rate"] <= 1
+    assert report["real"]["through_codec"]["distances"]["lsd_db"]["mean"] > 0
+    assert report["ratios"].keys() <= {"codec", "1", "2"}
     assert report["retrieval"]["centred"]["n"] == 6 and report["retrieval"]["chance"] == pytest.approx(1 / 3, abs=1e-4)
     assert (tmp_path / "sheet.png").stat().st_size > 0
+
+
+def test_the_classifier_command_refuses_a_test_seed_that_drew_the_training_clips(tmp_path: Path) -> None:
+    with pytest.raises(LeakError, match="seed 5"):
+        main(f"classifier --out {tmp_path / 'c.safetensors'} --seed 5 --test-seed 5".split())

@@ -1,171 +1,246 @@
-"""Judging models: `python -m soundctm_training.evaluate train-classifier | bundle`."""
+"""Judging models: `python -m soundctm_training.evaluate classifier | bundle`."""
+
+from __future__ import annotations
 
 import argparse
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from soundctm.bundle import find_bundle
 from soundctm.engines.torch import TorchEngine, load_engine
-from soundctm_training.evaluation.classifier import (
-    hits,
-    load_classifier,
-    save_classifier,
+from soundctm_training.evaluation.bundle import (
+    generate,
+    judge_generation,
+    judge_ratios,
+    judge_real,
+    judge_retrieval,
+)
+from soundctm_training.evaluation.classifier import load_classifier, save_classifier
+from soundctm_training.evaluation.classifier_training import (
+    LabelledMels,
+    TrainingSettings,
+    held_out_accuracy,
     train_classifier,
 )
-from soundctm_training.evaluation.clips import labelled_mels, labelled_sound
+from soundctm_training.evaluation.clips import labelled_mels, labelled_sound, pool_lengths, pool_mels
 from soundctm_training.evaluation.prompts import (
-    held_out_prompts,
+    chosen_prompts,
     require_fresh_seed,
     require_never_trained_on,
     training_captions,
 )
-from soundctm_training.evaluation.report import generate, judge_generation, judge_real, judge_retrieval
 from soundctm_training.evaluation.sheet import write_sheet
+from soundctm_training.runs import write_whole
 from soundctm_training.synth.catalogue import LABELS
 from soundctm_training.synth.recordings import RecordingLibrary
 from soundctm_training.synthesise import HOP_SAMPLES, pool_seed
 
 logger = logging.getLogger(__name__)
-CLIPS_PER_LABEL = {108: 60, 216: 30, 432: 50}  # by length in frames; clips are judged at 432, about 10 s
-TEST_CLIPS_PER_LABEL = 20
 SHEET_STEPS = (1, 16)
 RETRIEVAL_SEED_OFFSET = 1000  # retrieval draws other seeds than the tables
 
 
-def _require_fresh(data_folder: Path | None, *seeds: int) -> None:
-    if data_folder is None:
-        logger.warning("no --training-data given: that seeds and prompts are fresh was not checked")
-        return
-    for seed in seeds:
-        require_fresh_seed(seed, [pool_seed(data_folder)])
+@dataclass(frozen=True)
+class ClassifierOptions:
+    """`pools`: folders that `synthesise` wrote, each of a seed of its own; None draws fresh clips, which is slower."""
+
+    out: Path
+    pools: tuple[Path, ...] = ()
+    per_label: Mapping[int, int] = field(default_factory=lambda: {108: 60, 216: 30, 432: 50})  # by length in frames
+    recordings: Path | None = None     # for freshly drawn clips
+    seed: int = 70_001                 # of freshly drawn clips
+    test_seed: int = 70_002            # of the clips it is tested on, never trained on
+    test_per_label: int = 10
+    test_frames: int = 432             # clips are judged at about 10 s
+    training: TrainingSettings = field(default_factory=TrainingSettings)
 
 
-def run_train_classifier(options: argparse.Namespace) -> None:
-    """Train the classifier on fresh real and synthesised clips and log its accuracy on others."""
-    _require_fresh(options.training_data, options.seed, options.test_seed)
-    library = RecordingLibrary.load(options.recordings) if options.recordings else None
-    pools = []
-    for frames, count in CLIPS_PER_LABEL.items():
-        pools.append(labelled_mels(LABELS, count, options.seed, frames * HOP_SAMPLES, library))
-        logger.info("drew %d clips of %d frames", len(pools[-1].targets), frames)
-    model = train_classifier(LABELS, pools)
+@dataclass(frozen=True)
+class BundleOptions:
+    bundle: str                        # name or folder
+    classifier: Path
+    out: Path
+    training_data: Path | None = None  # pools: checks that nothing judged is in them
+    steps: tuple[int, ...] = (1, 4, 16)
+    per_class: int = 8                 # held-out prompts of each class
+    seeds_per_prompt: int = 2
+    real_per_class: int = 4            # synthesised clips judged as the ceiling
+    retrieval_prompts: int = 40        # 0 = no retrieval
+    retrieval_seeds: int = 10
+    first_seed: int = 90_000_001
+    seconds: float = 10.0
+    sheet: Path | None = None          # PNG of spectrograms to write as well
+
+
+def make_classifier(options: ClassifierOptions) -> dict[str, Any]:
+    """Train the classifier, save it, and write its accuracy on clips of another seed beside it (same name, .json).
+
+    Raises LeakError where the test's seed drew the training clips, PoolError for pools without all classes.
+    """
+    started = time.process_time()
+    require_fresh_seed(options.test_seed, [options.seed, *(pool_seed(folder) for folder in options.pools)])
+    pools = _training_mels(options)
+    logger.info("%d clips of %d classes, log-mels in memory", sum(len(pool.targets) for pool in pools), len(LABELS))
+    model = train_classifier(LABELS, pools, options.training)
+    trained_seconds = time.process_time() - started
     save_classifier(model, options.out)
-    for frames in CLIPS_PER_LABEL:
-        test = labelled_mels(LABELS, TEST_CLIPS_PER_LABEL, options.test_seed, frames * HOP_SAMPLES)
-        right = hits(model, test)
-        error = float(np.sqrt(right.mean() * (1 - right.mean()) / len(right)))
-        logger.info("%d frames: top-1 %.3f +- %.3f on %d held-out clips", frames, right.mean(), error, len(right))
-        by_label = zip(right.reshape(len(LABELS), -1).mean(axis=1).tolist(), LABELS, strict=True)
-        logger.info("  least: %s", ", ".join(f"{label} {rate:.2f}" for rate, label in sorted(by_label)[:5]))
+    test = labelled_mels(LABELS, options.test_per_label, options.test_seed, options.test_frames * HOP_SAMPLES)
+    found = {**held_out_accuracy(model, test), "test_seed": options.test_seed, "test_frames": options.test_frames,
+             "training_clips": sum(len(pool.targets) for pool in pools), "cpu_seconds": round(trained_seconds, 1)}
+    write_json(options.out.with_suffix(".json"), found)
+    least = ", ".join(f"{label} {rate:.2f}" for label, rate in list(found["classes"].items())[:5])
+    logger.info("top-1 %.3f +- %.3f on %d held-out clips; least: %s", found["top1"], found["se"], found["clips"], least)
+    return found
 
 
-def run_bundle(options: argparse.Namespace) -> None:
-    """Generate 10 s clips from the held-out prompts and write the classifier's and retrieval's tables."""
-    prompts = {label: held_out_prompts()[label][: options.prompts_per_class] for label in LABELS}
-    _require_fresh(options.training_data, options.first_seed)
-    if options.training_data is not None:
-        every_prompt = [text for texts in prompts.values() for text in texts]
-        require_never_trained_on(every_prompt, training_captions(options.training_data))
-    seconds = options.seconds
+def _training_mels(options: ClassifierOptions) -> list[LabelledMels]:
+    if options.pools:
+        return [
+            pool_mels(folder, frames, LABELS, options.per_label[frames])
+            for folder in options.pools
+            for frames in pool_lengths(folder)
+            if frames in options.per_label
+        ]
+    library = RecordingLibrary.load(options.recordings) if options.recordings else None
+    return [
+        labelled_mels(LABELS, count, options.seed, frames * HOP_SAMPLES, library)
+        for frames, count in options.per_label.items()
+    ]
+
+
+def evaluate_bundle(options: BundleOptions) -> dict[str, Any]:
+    """Generate clips from the held-out prompts and write the classifier's and retrieval's tables.
+
+    Raises LeakError where a prompt or the seed was trained on (with `training_data`).
+    """
     engine, classifier = load_engine(find_bundle(options.bundle)), load_classifier(options.classifier)
-    started = time.monotonic()
-    seeds = list(range(options.first_seed, options.first_seed + options.seeds_per_prompt))
+    prompts = chosen_prompts(classifier.labels, options.per_class)
+    _require_unseen(options, prompts)
+    started, seconds, first = time.monotonic(), options.seconds, options.first_seed
+    seeds = list(range(first, first + options.seeds_per_prompt))
     report: dict[str, Any] = {
         "bundle": engine.spec.name,
         "digest": engine.digest,
+        "classes": len(prompts),
         "prompts": sum(len(texts) for texts in prompts.values()),
         "seeds": seeds,
         "seconds": seconds,
         "standard_errors": "over prompts",
         "freshness_checked": options.training_data is not None,
-        "real": judge_real(engine, classifier, LABELS, options.real_per_class, options.first_seed, seconds),
+        "real": judge_real(engine, classifier, tuple(prompts), options.real_per_class, first, seconds),
         "jumps": {},
     }
     for count in options.steps:
         report["jumps"][str(count)] = judge_generation(engine, classifier, prompts, seeds, count, seconds)
-        _write(options.out, report)  # a long run leaves what it has found so far
+        report["ratios"] = judge_ratios(report["real"], report["jumps"])
+        write_json(options.out, report)  # a long run leaves what it has found so far
     if options.retrieval_prompts:
         first = options.first_seed + RETRIEVAL_SEED_OFFSET
         candidates = range(first, first + options.retrieval_seeds)
         texts = _one_of_each(prompts, options.retrieval_prompts)
         report["retrieval"] = judge_retrieval(engine, texts, candidates, seconds)
     report["elapsed_seconds"] = round(time.monotonic() - started, 1)
-    _write(options.out, report)
+    write_json(options.out, report)
     _summarise(report)
     if options.sheet is not None:
         _write_sheet(options.sheet, engine, prompts, options.first_seed, seconds)
+    return report
 
 
-def _one_of_each(prompts: dict[str, tuple[str, ...]], count: int) -> list[str]:
+def _require_unseen(options: BundleOptions, prompts: Mapping[str, Sequence[str]]) -> None:
+    if options.training_data is None:
+        logger.warning("no training data given: that seeds and prompts are fresh was not checked")
+        return
+    require_fresh_seed(options.first_seed, [pool_seed(options.training_data)])
+    every_prompt = [text for texts in prompts.values() for text in texts]
+    require_never_trained_on(every_prompt, training_captions(options.training_data))
+
+
+def _one_of_each(prompts: Mapping[str, Sequence[str]], count: int) -> list[str]:
     """The first prompt of every class, then the second of every class, until there are `count`."""
     rounds = max(len(texts) for texts in prompts.values())
     ordered = [texts[index] for index in range(rounds) for texts in prompts.values() if index < len(texts)]
     return ordered[:count]
 
 
-def _write(out: Path, report: dict[str, Any]) -> None:
-    out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def write_json(out: Path, report: Mapping[str, Any]) -> None:
+    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+    write_whole(out, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
-def _summarise(report: dict[str, Any]) -> None:
+def _summarise(report: Mapping[str, Any]) -> None:
     rows = {f"{name} jumps": table for name, table in report["jumps"].items()} | report["real"]
     for name, table in rows.items():
         top1, top5 = table["overall"]["top1"], table["overall"]["top5"]
         figures = (top1["rate"], top1["se"], top5["rate"], top5["se"])
         logger.info("%s: top-1 %.3f +- %.3f, top-5 %.3f +- %.3f", name, *figures)
+    for name, found in report["ratios"].items():
+        goal = f", target {found['target']} ({found['target_on_two_cores']} on two cores)" if "target" in found else ""
+        logger.info("%s: %.3f +- %.3f of what it can be%s", name, found["ratio"], found["se"], goal)
+    distances = report["real"]["through_codec"]["distances"]
+    logger.info("codec: log-spectral distance %.2f +- %.2f dB", *(distances["lsd_db"][key] for key in ("mean", "se")))
     if "retrieval" in report:
         found = report["retrieval"]["centred"]
         logger.info("preview finds its refine: %.1f +- %.1f %%", 100 * found["rate"], 100 * found["se"])
 
 
 def _write_sheet(
-    path: Path,
-    engine: TorchEngine,
-    prompts: dict[str, tuple[str, ...]],
-    seed: int,
-    seconds: float,
+    path: Path, engine: TorchEngine, prompts: Mapping[str, Sequence[str]], seed: int, seconds: float
 ) -> None:
     samples = engine.spec.samples(seconds)
     rows = {
         label: [
             labelled_sound(label, seed, index, samples).audio,
-            *(generate(engine, prompts[label][0], seed, steps, seconds) for steps in SHEET_STEPS),
+            *(generate(engine, texts[0], seed, steps, seconds) for steps in SHEET_STEPS),
         ]
-        for index, label in enumerate(LABELS)
+        for index, (label, texts) in enumerate(prompts.items())
     }
     write_sheet(path, ["synthesised", *(f"{steps} jumps" for steps in SHEET_STEPS)], rows)
+
+
+def _run_classifier(options: argparse.Namespace) -> None:
+    pools = tuple(options.pools or ())
+    make_classifier(
+        ClassifierOptions(
+            options.out, pools, recordings=options.recordings, seed=options.seed, test_seed=options.test_seed,
+            training=TrainingSettings(epochs=options.epochs),
+        )
+    )
+
+
+def _run_bundle(options: argparse.Namespace) -> None:
+    chosen = {name: value for name, value in vars(options).items() if name != "run"}
+    evaluate_bundle(BundleOptions(**{**chosen, "steps": tuple(options.steps)}))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
-    train = commands.add_parser("train-classifier", help=run_train_classifier.__doc__)
-    train.set_defaults(run=run_train_classifier)
-    train.add_argument("--recordings", type=Path, help="folder of CC0 recordings to train on as well")
-    train.add_argument("--seed", type=int, default=70_001, help="seed of the classifier's own clips")
-    train.add_argument("--test-seed", type=int, default=70_002, help="seed of the clips it is tested on")
-    bundle = commands.add_parser("bundle", help=run_bundle.__doc__)
-    bundle.set_defaults(run=run_bundle)
+    train = commands.add_parser("classifier", help="train the classifier that judges")
+    train.set_defaults(run=_run_classifier)
+    train.add_argument("--out", type=Path, required=True, help="file to write")
+    train.add_argument("--pools", type=Path, nargs="+", help="folders that `synthesise` wrote; none = draw fresh clips")
+    train.add_argument("--recordings", type=Path, help="folder of CC0 recordings, for clips drawn fresh")
+    train.add_argument("--seed", type=int, default=ClassifierOptions.seed, help="seed of clips drawn fresh")
+    train.add_argument("--test-seed", type=int, default=ClassifierOptions.test_seed, help="seed of the tested clips")
+    train.add_argument("--epochs", type=int, default=TrainingSettings.epochs)
+    bundle = commands.add_parser("bundle", help="judge a bundle on the held-out prompts")
+    bundle.set_defaults(run=_run_bundle)
     bundle.add_argument("--bundle", required=True, help="name or folder of the bundle")
     bundle.add_argument("--classifier", type=Path, required=True, help="the classifier's file")
-    bundle.add_argument("--steps", type=int, nargs="+", default=[1, 4, 16], help="numbers of jumps to judge")
-    bundle.add_argument("--prompts-per-class", type=int, default=8, help="held-out prompts of each class")
-    bundle.add_argument("--seeds-per-prompt", type=int, default=2, help="clips of each prompt")
-    bundle.add_argument("--real-per-class", type=int, default=4, help="synthesised clips judged as the ceiling")
-    bundle.add_argument("--retrieval-prompts", type=int, default=24, help="0 = no retrieval")
-    bundle.add_argument("--retrieval-seeds", type=int, default=10, help="candidates of each retrieval")
-    bundle.add_argument("--first-seed", type=int, default=90_000_001, help="first seed generated from")
-    bundle.add_argument("--seconds", type=float, default=10.0, help="length of the judged clips")
+    bundle.add_argument("--out", type=Path, required=True, help="file to write")
+    bundle.add_argument("--training-data", type=Path, help="training pools: checks that nothing judged is in them")
+    bundle.add_argument("--steps", type=int, nargs="+", default=list(BundleOptions.steps), help="numbers of jumps")
+    bundle.add_argument("--per-class", type=int, default=BundleOptions.per_class, help="held-out prompts of each class")
+    for name, kind in (("seeds-per-prompt", int), ("real-per-class", int), ("retrieval-prompts", int),
+                       ("retrieval-seeds", int), ("first-seed", int), ("seconds", float)):
+        bundle.add_argument(f"--{name}", type=kind, default=getattr(BundleOptions, name.replace("-", "_")))
     bundle.add_argument("--sheet", type=Path, help="PNG of spectrograms to write as well")
-    for command in (train, bundle):
-        command.add_argument("--out", type=Path, required=True, help="file to write")
-        command.add_argument("--training-data", type=Path, help="training pools: checks that nothing judged is in them")
     return parser
 
 

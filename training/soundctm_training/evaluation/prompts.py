@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +20,21 @@ def held_out_prompts() -> Mapping[str, tuple[str, ...]]:
     return {
         label: tuple(prompts) for file in read_tables(__package__, "held_out") for label, prompts in file.items()
     }
+
+
+class PromptError(SoundCTMError):
+    """A class that is to be judged has no held-out prompts."""
+
+    reason = "EVALUATION_PROMPTS"
+
+
+def chosen_prompts(labels: Sequence[str], per_class: int) -> dict[str, tuple[str, ...]]:
+    """The first `per_class` held-out prompts of every label, in order. Raises PromptError naming labels without any."""
+    held_out = held_out_prompts()
+    absent = [label for label in labels if not held_out.get(label)]
+    if absent:
+        raise PromptError(f"no held-out prompts for {', '.join(absent)}; write some in evaluation/held_out/")
+    return {label: held_out[label][:per_class] for label in labels}
 
 
 def canonical(text: str) -> str:

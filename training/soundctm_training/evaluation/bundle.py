@@ -13,6 +13,11 @@ from soundctm.recipe import PREVIEW_STEPS, REFINE_STEPS, make_recipe
 from soundctm.render import render
 from soundctm_training.evaluation.classifier import SoundClassifier
 from soundctm_training.evaluation.clips import labelled_sound
+from soundctm_training.evaluation.metrics import (
+    grouped_mean,
+    log_spectral_distance_db,
+    multi_scale_stft_distance,
+)
 from soundctm_training.evaluation.scores import Rate, clustered_rate, embedding, retrieval_hits
 
 logger = logging.getLogger(__name__)
@@ -81,18 +86,59 @@ def judge_generation(
 def judge_real(
     engine: Engine, classifier: SoundClassifier, labels: Sequence[str], per_label: int, seed: int, seconds: float
 ) -> dict[str, Any]:
-    """The ceilings: the same rates on synthesised clips, as they are and after the bundle's codec."""
+    """The ceilings: the same rates on synthesised clips, as they are and after the bundle's codec.
+
+    "distances" are the codec's: log-spectral in dB and multi-scale STFT, from each clip to its reconstruction.
+    """
     samples = engine.spec.latent_frames(seconds) * engine.spec.codec.hop_samples
     untouched: dict[str, list[list[Verdict]]] = {}
     coded: dict[str, list[list[Verdict]]] = {}
+    distances: dict[str, list[float]] = {"lsd_db": [], "mstft": []}
     for target, label in enumerate(labels):
         untouched[label], coded[label] = [], []
         for index in range(target * per_label, (target + 1) * per_label):
             audio = labelled_sound(label, seed, index, samples).audio
             again = engine.decode(engine.encode(audio[None, None], [index]), [index])[0].mean(axis=0)
+            again = again.astype(np.float32)
             untouched[label].append([judge(classifier, audio, label)])
-            coded[label].append([judge(classifier, again.astype(np.float32), label)])
-    return {"synthesised": _table(untouched), "through_codec": _table(coded)}
+            coded[label].append([judge(classifier, again, label)])
+            distances["lsd_db"].append(float(log_spectral_distance_db(again[None], audio[None])[0]))
+            distances["mstft"].append(float(multi_scale_stft_distance(again[None], audio[None])[0]))
+    by_class = np.repeat(np.arange(len(labels)), per_label).tolist()
+    summary = {name: grouped_mean(values, by_class).to_json() for name, values in distances.items()}
+    return {"synthesised": _table(untouched), "through_codec": {**_table(coded), "distances": summary}}
+
+
+@dataclass(frozen=True)
+class Target:
+    """The least a ratio of two accuracies should be; `two_cores` where no GPU trained the weights."""
+
+    on_gpu: float
+    two_cores: float
+
+
+TARGETS = {"codec": Target(0.95, 0.95), "1": Target(0.85, 0.65), "16": Target(0.95, 0.80)}
+
+
+def judge_ratios(real: Mapping[str, Any], jumps: Mapping[str, Any]) -> dict[str, Any]:
+    """Top-1 of reconstructions over real clips ("codec"), and of each number of jumps over reconstructions.
+
+    The standard error takes both accuracies as independent. Nothing where the divisor is 0.
+    """
+    coded = real["through_codec"]["overall"]["top1"]
+    pairs = {"codec": (coded, real["synthesised"]["overall"]["top1"])}
+    pairs |= {count: (table["overall"]["top1"], coded) for count, table in jumps.items()}
+    return {name: _ratio(*pair, TARGETS.get(name)) for name, pair in pairs.items() if pair[1]["rate"] > 0}
+
+
+def _ratio(upper: Mapping[str, float], lower: Mapping[str, float], target: Target | None) -> dict[str, Any]:
+    ratio = upper["rate"] / lower["rate"]
+    error = float(np.hypot(upper["se"], ratio * lower["se"]) / lower["rate"])
+    found: dict[str, Any] = {"ratio": round(ratio, 4), "se": round(error, 4)}
+    if target is not None:
+        found |= {"target": target.on_gpu, "target_on_two_cores": target.two_cores}
+        found |= {"reached": ratio >= target.on_gpu, "reached_on_two_cores": ratio >= target.two_cores}
+    return found
 
 
 def judge_retrieval(
