@@ -44,7 +44,7 @@ def _piano_note(rng: Rng, note: float, seconds: float) -> Audio:
     """Stiff strings: partials a little sharp of harmonic, a quick fall into a slow one, and the hammer's thud."""
     hz, samples = hertz(note), to_samples(seconds)
     stretch = 0.0004
-    tau_seconds = 2.2 * (220 / hz) ** 0.5
+    tau_seconds = 1.5 * (220 / hz) ** 0.5
     partials = []
     for number in range(1, 13):
         partial_hz = hz * number * np.sqrt(1 + stretch * number**2)
@@ -53,7 +53,7 @@ def _piano_note(rng: Rng, note: float, seconds: float) -> Audio:
         partials.append((partial_hz, 0.18 * tau_seconds / number**0.5, 0.8 * gain))
     tone = ringing(rng, partials, samples) * gate(samples, 0.003, 0.06)
     thud = to_samples(0.05)
-    place(tone, 0.5 * band_noise(rng, thud, 80, 1500) * decay(thud, 0.008), 0)
+    place(tone, 0.9 * band_noise(rng, thud, 80, 2500) * decay(thud, 0.008), 0)
     return tone
 
 
@@ -61,7 +61,7 @@ def piano(rng: Rng, samples: int) -> Rendering:
     style = choose(rng, ("notes", "chords", "melody"))
     pace = choose(rng, ("slow", "fast"))
     register = choose(rng, ("low", "middle", "high"))
-    tonic = {"low": 36, "middle": 55, "high": 72}[register] + int(rng.integers(6))
+    tonic = {"low": 41, "middle": 55, "high": 72}[register] + int(rng.integers(6))
     scale = choose(rng, (MAJOR, MINOR))
     beat = {"notes": 1.1, "chords": 1.2, "melody": 0.42}[style] * (uniform(rng, 1.2, 1.6) if pace == "slow" else 0.65)
     ring_seconds = min(3.0, 3.0 * beat)
