@@ -17,6 +17,7 @@ from soundctm.codecs.dac import GaussianDAC
 from soundctm.codecs.loading import load_codec
 from soundctm.spec import CodecKind
 from soundctm_training.codec.adversarial import Adversary
+from soundctm_training.codec.compare import compare_codecs, held_out_clips
 from soundctm_training.codec.crops import PoolCrops
 from soundctm_training.codec.dac_training import DacTrainer, folded, measure_latents, normalised
 from soundctm_training.codec.description import codec_kind, codec_spec, make_codec, open_codec
@@ -32,6 +33,7 @@ from soundctm_training.codec.settings import (
 from soundctm_training.codec.stage import codec_trainer, fit_codec, train_codec
 from soundctm_training.config import Hardware, Precision, Reporting, read_config
 from soundctm_training.data.settings import DataKind, DataSettings
+from soundctm_training.evaluation.classifier import SoundClassifier
 from soundctm_training.loop import NotFiniteError
 from soundctm_training.runs import Budget
 from soundctm_training.workers import Workers
@@ -305,3 +307,15 @@ def test_the_small_configuration_trains_without_discriminators(tmp_path: Path) -
     assert config.dac is not None and config.dac.hop_samples == 1024
     built = codec_trainer(config, pools(), tmp_path)
     assert isinstance(built, DacTrainer) and built.discriminators is None
+
+
+def test_codecs_are_compared_on_the_same_clips() -> None:
+    torch.manual_seed(0)
+    classifier = SoundClassifier(("rain", "dog"), widths=(4, 4, 4, 4)).eval()
+    clips, targets = held_out_clips(classifier.labels, 2, seed=5, samples=8192)
+    assert targets == [0, 0, 1, 1] and clips.shape == (4, 8192)
+    codecs = {"learned": GaussianDAC(**SMALL.spec(0.5).options).eval(), "fixed": make_codec(codec_spec(CONFIG)).eval()}
+    rows = compare_codecs(codecs, clips, targets, classifier)["rows"]
+    assert list(rows) == ["real", "learned", "fixed"]
+    assert rows["real"]["classified"]["n"] == rows["learned"]["classified"]["n"] == rows["fixed"]["clips"] == 4
+    assert rows["learned"]["parameters"] == sum(p.numel() for p in codecs["learned"].parameters())

@@ -71,13 +71,13 @@ def decode_milliseconds(codec: Codec, repeats: int = 3) -> float:
     return 1000 * min(times[1:])
 
 
-def codec_report(codec: Codec, clips: Tensor, seed: int = 0) -> CodecReport:
-    """Clips float32 [n, samples] at 44.1 kHz."""
-    made, given = reconstructions(codec, clips, seed).numpy(), clips.numpy()
+def codec_report(codec: Codec, clips: Tensor, made: Tensor | None = None) -> CodecReport:
+    """Clips float32 [n, samples] at 44.1 kHz; `made` are their `reconstructions` where they are known already."""
+    again, given = (reconstructions(codec, clips) if made is None else made).numpy(), clips.numpy()
     return CodecReport(
-        float(log_spectral_distance_db(made, given).mean()),
-        float(multi_scale_stft_distance(made, given).mean()),
-        mel_error_db(made, given),
+        float(log_spectral_distance_db(again, given).mean()),
+        float(multi_scale_stft_distance(again, given).mean()),
+        mel_error_db(again, given),
         decode_milliseconds(codec),
         len(clips),
     )
