@@ -100,7 +100,6 @@ def encode(
     with claimed(out), _bar(progress) as bar:
         manifest = begin(out, identity_of(settings, source, codec))
         if not manifest["complete"]:
-            codec.codec.to(device)
             encoder = BlockEncoder(source, codec, settings, device)
             _write_blocks(encoder, out, workers, bar)
             rows = _write_captions(out, encoder.blocks)
@@ -130,6 +129,7 @@ def _write_blocks(encoder: BlockEncoder, out: Path, workers: int, bar: Progress)
 def _made(encoder: BlockEncoder, out: Path, numbers: Sequence[int], workers: int) -> Iterator[int]:
     """Write the blocks and give each one's number when it is on the disk."""
     if workers == 1:
+        encoder.codec.codec.to(encoder.device)
         for number in numbers:
             write_block(out, number, encoder.block(number))
             yield number
@@ -143,6 +143,7 @@ _job: list[tuple[BlockEncoder, Path]] = []  # of this worker process; sent once 
 
 def _enter_worker(encoder: BlockEncoder, out: Path) -> None:
     torch.set_num_threads(1)
+    encoder.codec.codec.to(encoder.device)
     _job.append((encoder, out))
 
 

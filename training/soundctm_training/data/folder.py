@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -67,7 +68,7 @@ class FolderSource(Source):
 
     def identity(self) -> Mapping[str, Any]:
         rows = digest_of((item.file or "", item.caption) for item in self.items)
-        return {"kind": "folder", "items": len(self.items), "rows": rows}
+        return {"kind": "folder", "items": len(self.items), "rows": rows, "limits": dataclasses.asdict(self.limits)}
 
 
 class _AudioFiles:

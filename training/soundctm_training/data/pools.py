@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -63,7 +64,7 @@ class PoolSource(Source):
 
     def identity(self) -> Mapping[str, Any]:
         rows = digest_of((pool.audio.name, *pool.captions) for pool in self.pools)
-        return {"kind": "pools", "items": len(self), "rows": rows}
+        return {"kind": "pools", "items": len(self), "rows": rows, "limits": dataclasses.asdict(self.limits)}
 
 
 def _frames(path: Path) -> int:

@@ -42,9 +42,14 @@ class ProceduralSource(Source):
         return check_clip(clip, self.limits)
 
     def identity(self) -> Mapping[str, Any]:
-        recordings = self.settings.recordings is not None
-        return {"kind": "procedural", "seed": self.settings.seed, "count": len(self), "recordings": recordings,
-                **dataclasses.asdict(self.config)}
+        return {
+            "kind": "procedural",
+            "items": len(self),
+            "seed": self.settings.seed,
+            "recordings": self.settings.recordings is not None,
+            "limits": dataclasses.asdict(self.limits),
+            **dataclasses.asdict(self.config),
+        }
 
 
 @cache

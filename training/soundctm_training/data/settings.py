@@ -32,7 +32,7 @@ class DataSettings:
     captions: Path | None = None        # inside `path` or by itself; None = the only .csv, .tsv or .jsonl there
     audio_column: str | None = None     # None = youtube_id (AudioCaps), file, audio, file_name, ...
     caption_column: str | None = None   # None = caption, text, description, ...
-    shortest_seconds: float = 0.05      # shorter files are skipped
+    shortest_seconds: float = 0.03      # shorter files are skipped
     longest_seconds: float = 600.0      # of one file; what comes after is left unread
     silence_db: float = -60.0           # files whose peak stays below are skipped, dB of full scale
     seed: int = 0                       # procedural: which sounds

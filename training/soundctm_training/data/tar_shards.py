@@ -5,6 +5,7 @@ The headers are read once; afterwards any sample is read by its place, so that s
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import json
 import logging
@@ -95,7 +96,8 @@ class ShardSource(Source):
         return str(found[0] if isinstance(found, list) and found else found or "")
 
     def identity(self) -> Mapping[str, Any]:
-        return {"kind": "webdataset", "items": len(self), "rows": digest_of(map(_identify, self.entries))}
+        rows = digest_of(map(_identify, self.entries))
+        return {"kind": "webdataset", "items": len(self), "rows": rows, "limits": dataclasses.asdict(self.limits)}
 
 
 def _identify(entry: Sample | Skipped) -> tuple[str | int, ...]:
