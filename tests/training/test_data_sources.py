@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import soundfile
 
+from soundctm_training.config import ConfigError, build
 from soundctm_training.data.clips import Clip, DataError, Reason, SkipCount, Skipped, usable
 from soundctm_training.data.opening import open_source
-from soundctm_training.data.settings import DataKind, DataSettings
+from soundctm_training.data.reading import Limits, read_clip
+from soundctm_training.data.settings import DataKind, DataSettings, EncodeSettings
 from soundctm_training.data.sources import Source
 
 RATES_HZ = (8_000, 44_100, 48_000)
+LIMITS = Limits(shortest_seconds=0.03, longest_seconds=600, silence=1e-3)
 
 
 def tone(seconds: float, rate_hz: int, channels: int = 1, hz: float = 500.0) -> np.ndarray:
@@ -94,6 +97,19 @@ def test_bad_files_are_skipped_with_their_reason_and_the_good_one_is_kept(tmp_pa
         name: reason for name, (_, reason) in bad.items()
     }
     assert [item.name for item in items if isinstance(item, Clip)] == ["good.ogg"]
+
+
+@pytest.mark.parametrize("kind", ["WAV", "OGG", "FLAC", "MP3", "AIFF", "CAF", "AU", "W64"])
+def test_damaged_bytes_never_raise(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    whole = encoded(0.3 * rng.standard_normal((8000, 2)), 48_000, kind)
+    for trial in range(30):
+        content = bytearray(whole)
+        header = 200 if trial % 2 else len(content)
+        for place in rng.integers(0, header, int(rng.integers(1, 30))):
+            content[place] = int(rng.integers(256))
+        item = read_clip("damaged", "noise", lambda content=content: bytes(content), LIMITS)  # type: ignore[misc]
+        assert isinstance(item, Skipped) or (np.isfinite(item.audio).all() and np.abs(item.audio).max() <= 1)
 
 
 def test_an_unreadable_file_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,3 +301,13 @@ def test_a_source_of_nothing_but_broken_items_ends_with_an_error() -> None:
     with pytest.raises(DataError, match=r"last 10 items were all skipped \(10 silent\)"):
         next(usable(Broken().shuffled(0), count, patience=10))
     assert count.skipped == 10 and count.taken == 0
+
+
+def test_a_data_table_of_a_configuration_becomes_settings() -> None:
+    table = {"kind": "webdataset", "path": "shards", "frames": [108], "silence_db": -50}
+    settings = build(DataSettings, table, "file")
+    assert settings == DataSettings(DataKind.WEBDATASET, Path("shards"), frames=(108,), silence_db=-50.0)
+    with pytest.raises(ConfigError, match=r"'capton'.*did you mean 'captions'"):
+        build(DataSettings, {"kind": "folder", "capton": "x"}, "file")
+    with pytest.raises(DataError, match=r"encode\.frames is \[4, 4\]"):
+        build(EncodeSettings, {"frames": [4, 4]}, "file")

@@ -14,7 +14,8 @@ import soxr
 from soundctm_training.data.clips import SAMPLE_RATE_HZ, Audio, Clip, Reason, Skipped
 
 SUFFIXES = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"))
-_LEAST_RATE_HZ = 1000
+_LEAST_RATE_HZ, _MOST_RATE_HZ = 1000, 768_000
+_PART_SAMPLES = 1 << 20
 _END_OF_STREAM = 0x04  # flag of an Ogg page's header (RFC 3533, section 6)
 _LARGEST_PAGE_BYTES = 65_307
 _UNSTATED_RIFF_BYTES = 0x7FFF_0000  # writers that stream put such a size, for they do not know it
@@ -50,22 +51,44 @@ def decode(name: str, content: bytes, longest_seconds: float) -> Audio | Skipped
     if content[:4] == b"RIFF" and len(content) + 8 < _riff_bytes(content) < _UNSTATED_RIFF_BYTES:
         return Skipped(name, Reason.TRUNCATED, f"{len(content)} of the {_riff_bytes(content)} bytes its header states")
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            rate_hz = file.samplerate
-            wanted = min(file.frames, int(longest_seconds * rate_hz))
-            audio = file.read(wanted, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(_Bytes(content)) as file:
+            rate_hz, stated = file.samplerate, file.frames
+            if not _LEAST_RATE_HZ <= rate_hz <= _MOST_RATE_HZ:
+                return Skipped(name, Reason.UNREADABLE, f"its sample rate is {rate_hz} Hz")
+            wanted = min(stated, int(longest_seconds * rate_hz))
+            mono = _read_mono(file, wanted)
     except (soundfile.SoundFileError, RuntimeError, OSError, ValueError) as error:
         return Skipped(name, Reason.UNREADABLE, str(error))
-    if len(audio) < wanted:
-        return Skipped(name, Reason.TRUNCATED, f"{len(audio)} of {wanted} samples")
-    if not len(audio):
+    if len(mono) < wanted:
+        return Skipped(name, Reason.TRUNCATED, f"{len(mono)} of {wanted} samples")
+    if not len(mono):
         return Skipped(name, Reason.EMPTY, "it holds no sample")
-    if not np.isfinite(audio).all():
-        return Skipped(name, Reason.NOT_FINITE, f"{int((~np.isfinite(audio)).sum())} samples are NaN or infinite")
-    if rate_hz < _LEAST_RATE_HZ:
-        return Skipped(name, Reason.UNREADABLE, f"its sample rate is {rate_hz} Hz; at least {_LEAST_RATE_HZ} Hz")
-    mono: Audio = soxr.resample(audio.mean(axis=1), rate_hz, SAMPLE_RATE_HZ).astype(np.float32)
-    return mono.clip(-1, 1)
+    if not np.isfinite(mono).all():
+        return Skipped(name, Reason.NOT_FINITE, f"{int((~np.isfinite(mono)).sum())} samples are NaN or infinite")
+    resampled: Audio = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ).astype(np.float32)
+    return resampled.clip(-1, 1)
+
+
+class _Bytes(io.BytesIO):
+    """A damaged header can ask for a place before the beginning: libsndfile then hears that nothing moved."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
+
+
+def _read_mono(file: soundfile.SoundFile, wanted: int) -> Audio:
+    """The mean of the channels, part by part: a damaged header may state any number of samples."""
+    parts, read = [np.zeros(0, np.float32)], 0
+    while read < wanted:
+        part = file.read(min(_PART_SAMPLES, wanted - read), dtype="float32", always_2d=True)
+        if not len(part):
+            break
+        parts.append(part.mean(axis=1))
+        read += len(part)
+    return np.concatenate(parts)
 
 
 def check_clip(clip: Clip, limits: Limits) -> Clip | Skipped:
