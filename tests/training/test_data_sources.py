@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from soundctm_training.config import ConfigError, build
-from soundctm_training.data.clips import Clip, DataError, Reason, SkipCount, Skipped, usable
+from soundctm_training.data.clips import Clip, DataError, Reason, Skipped
 from soundctm_training.data.opening import open_source
 from soundctm_training.data.reading import Limits, read_clip
 from soundctm_training.data.settings import DataKind, DataSettings, EncodeSettings
@@ -290,17 +290,6 @@ def test_shuffling_restarts_anywhere_and_workers_share_out_one_order() -> None:
     assert [names(Numbers(), 10, rank=rank, workers=3) for rank in range(3)] == [whole[rank::3] for rank in range(3)]
     assert names(Numbers(), 6, rank=1, workers=3, start=4) == whole[13::3]
     assert [item.name for item in Numbers().ordered(8)] == ["8", "9"]
-
-
-def test_a_source_of_nothing_but_broken_items_ends_with_an_error() -> None:
-    class Broken(Numbers):
-        def item(self, index: int) -> Clip | Skipped:
-            return Skipped(str(index), Reason.SILENT, "its peak is 0")
-
-    count = SkipCount()
-    with pytest.raises(DataError, match=r"last 10 items were all skipped \(10 silent\)"):
-        next(usable(Broken().shuffled(0), count, patience=10))
-    assert count.skipped == 10 and count.taken == 0
 
 
 def test_a_data_table_of_a_configuration_becomes_settings() -> None:
