@@ -26,7 +26,7 @@ from soundctm_training.runs import write_weights
 from soundctm_training.workers import ALONE, Workers
 
 _BETAS = (0.8, 0.99)
-_LARGEST_GRADIENT, _LARGEST_DISCRIMINATOR_GRADIENT = 1000.0, 10.0  # DAC's
+_LARGEST_DISCRIMINATOR_GRADIENT = 10.0  # DAC's
 _LENGTH, _DIRECTION = ".parametrizations.weight.original0", ".parametrizations.weight.original1"
 
 
@@ -109,7 +109,7 @@ class DacTrainer:
         if judges is not None:
             losses |= self._adversarial_losses(judges, made, audio)
         losses["loss"] = self._weighted(losses)
-        gradient = self._gradients(self.codec, losses["loss"] * weight, _LARGEST_GRADIENT)
+        gradient = self._gradients(self.codec, losses["loss"] * weight, self.settings.largest_gradient)
         if judges is not None:
             losses["discriminator"] = self._discriminator_loss(judges, made.detach(), audio)
             own = self._gradients(judges, losses["discriminator"] * weight, _LARGEST_DISCRIMINATOR_GRADIENT)

@@ -64,6 +64,7 @@ class DacTraining:
     crop_frames: int = 16         # latent frames of a training crop; DAC's crops last 0.38 s
     learning_rate: float = 1e-4
     warmup_steps: int = 0
+    largest_gradient: float = 1000.0  # norm of the codec's gradient; a larger one is scaled down
     ema: float = 0.999            # of the weights that are kept
     statistics_batches: int = 32  # batches that the latents' mean and deviation are measured on
     seed: int = 4
