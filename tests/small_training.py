@@ -9,13 +9,13 @@ from soundctm.spec import Conditioning, DiffusionSpec, DiTSpec
 from soundctm_training.config import (
     CodecConfig,
     DecoderTraining,
-    Distillation,
-    LengthMix,
     TeacherTraining,
     TextTraining,
     TrainingConfig,
 )
 from soundctm_training.dataset import Dataset, Pool, TextTable
+from soundctm_training.distillation.settings import Distillation
+from soundctm_training.lengths import LengthMix
 
 LENGTHS = LengthMix(frames=(8, 16), shares=(0.5, 0.5), batch_frames=32, odd_share=0.5)
 CONFIG = TrainingConfig(

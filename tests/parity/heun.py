@@ -13,7 +13,7 @@ from parity.golden import Golden, GoldenFile, Tolerance
 from soundctm.networks import preconditioning
 from soundctm.networks.dit import DiT, TextContext
 from soundctm.schedule import karras_sigmas
-from soundctm_training.solver import Denoiser, guided, heun
+from soundctm_training.distillation.solver import Denoiser, guided, heun
 
 
 def check(golden: Golden, version: str) -> None:

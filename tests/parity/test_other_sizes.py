@@ -24,8 +24,8 @@ from soundctm.sampling import guided, run_plan
 from soundctm.schedule import karras_sigmas
 from soundctm.spec import DiffusionSpec, DiTSpec
 from soundctm.text.clap import ClapNetwork, roberta_spec
-from soundctm_training.solver import guided as guided_denoiser
-from soundctm_training.solver import heun
+from soundctm_training.distillation.solver import guided as guided_denoiser
+from soundctm_training.distillation.solver import heun
 
 Tensors = dict[str, Tensor]
 TEXTS = ["one", "", "two words", "three of them"]

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from soundctm.spec import DiffusionSpec
-from soundctm_training.levels import denoising_levels, denoising_weight, grid
-from soundctm_training.solver import guided, heun
+from soundctm_training.distillation.distances import denoising_weight
+from soundctm_training.distillation.draws import denoising_levels, grid
+from soundctm_training.distillation.solver import guided, heun
 
 DATA_STD = 0.7
 

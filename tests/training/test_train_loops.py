@@ -8,10 +8,11 @@ import torch
 
 from small_training import CONFIG, dataset
 from soundctm.networks.dit import DiT
-from soundctm_training.ctm import adaptive_weight, draw_indices
 from soundctm_training.dataset import EMPTY, draw_batch
 from soundctm_training.distill import Distiller
-from soundctm_training.features import feature_distance, teacher_features
+from soundctm_training.distillation.ctm import adaptive_weight
+from soundctm_training.distillation.draws import draw_indices
+from soundctm_training.distillation.features import feature_distance, teacher_features
 from soundctm_training.teacher import draw_disturbance, teacher_loss
 from soundctm_training.train_teacher import TeacherTrainer
 

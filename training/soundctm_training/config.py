@@ -19,6 +19,9 @@ from typing import Any, TypeVar
 from soundctm.errors import SoundCTMError
 from soundctm.spec import DiffusionSpec, DiTSpec, Ranges
 from soundctm_training.codec.settings import DacTraining
+from soundctm_training.data.settings import DataSettings, EncodeSettings
+from soundctm_training.distillation.settings import Distillation
+from soundctm_training.lengths import LengthMix
 from soundctm_training.runs import Budget
 
 
@@ -54,16 +57,6 @@ class DecoderTraining:
     learning_rate: float
     windows: tuple[int, ...]  # STFT sizes of the spectral distance, in samples
     ema: float
-
-
-@dataclass(frozen=True)
-class LengthMix:
-    """Which clip lengths a run draws: shares by step; a batch holds `tokens` latent frames whatever the length."""
-
-    frames: tuple[int, ...]
-    shares: tuple[float, ...]
-    batch_frames: int        # latent frames per batch
-    odd_share: float         # of the batches is cut to a random shorter length
 
 
 @dataclass(frozen=True)
@@ -104,28 +97,6 @@ class TeacherTraining:
 
 
 @dataclass(frozen=True)
-class Distillation:
-    learning_rate: float
-    warmup_steps: int
-    grid_points: int         # N: indices 0 .. N-1 from sigma_max to sigma_min
-    solver_steps: tuple[float, ...]  # probability of 1, 2, ... Heun steps between t and u
-    top_t: float             # added probability that t is one of the two highest levels
-    end_s: float             # added probability that s is sigma_min
-    next_s: float            # added probability that s is u
-    omega_min: float
-    omega_max: float
-    target_ema: float        # mu
-    final_ema: float         # of the weights that are kept
-    feature_weight: float    # teacher-feature distance, eq. 5
-    latent_weight: float     # squared distance of the network's outputs beside it
-    denoising_weight: float  # of lambda_DSM, eq. 9
-    denoising_rows: float    # share of the batch's clips that the DSM loss sees
-    lambda_max: float
-    last_layer: str          # the parameter whose gradients set lambda
-    lengths: LengthMix
-
-
-@dataclass(frozen=True)
 class Budgets:
     """How long each stage trains, where the command does not say."""
 
@@ -151,6 +122,8 @@ class TrainingConfig:
     name: str
     description: str = ""
     omega_default: float = 3.0
+    data: DataSettings | None = None
+    encode: EncodeSettings | None = None
     codec: CodecConfig | None = None
     decoder: DecoderTraining | None = None
     dac: DacTraining | None = None  # the learned codec, instead of [codec] and [decoder]

@@ -17,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from soundctm_training.config import ConfigError, LengthMix, TextTraining
+from soundctm_training.config import ConfigError, TextTraining
 from soundctm_training.data.clips import DataError
 from soundctm_training.data.manifest import read_manifest
 from soundctm_training.data.shards import ShardedRows, block_folder
 from soundctm_training.data.texts import MASKS, TEXTS, TOKENS
+from soundctm_training.lengths import LengthMix
 
 EMPTY = 0  # row of the text table that holds ""
 

@@ -12,9 +12,10 @@ import torch
 from soundctm.networks.dit import DiT
 from soundctm_training.averaging import Average
 from soundctm_training.config import TrainingConfig, need
-from soundctm_training.ctm import Contexts, Networks, distillation_backward, draw_indices
 from soundctm_training.dataset import EMPTY, Batch, Dataset, describe, draw_batch
-from soundctm_training.levels import grid
+from soundctm_training.distillation.draws import draw_omega, grid
+from soundctm_training.distillation.methods import make_method
+from soundctm_training.distillation.values import Contexts, Networks
 from soundctm_training.loop import require_finite
 from soundctm_training.runs import write_weights
 from soundctm_training.samples import Sampler
@@ -54,6 +55,7 @@ class Distiller:
         self.optimiser = torch.optim.RAdam(self.networks.student.parameters(), self.settings.learning_rate, _BETAS)
         self.average = Average(self.networks.student, self.settings.final_ema)
         self.levels = grid(self.settings.grid_points, config.diffusion)
+        self.method = make_method(self.settings, config.diffusion)
 
     @property
     def warmup_steps(self) -> int:
@@ -73,16 +75,14 @@ class Distiller:
         return Contexts(self.networks.student.encode_context(tokens, masks), target, teacher, empty)
 
     def train_step(self, step: int, rate: float) -> dict[str, float]:
-        config, settings = self.config, self.settings
+        settings = self.settings
         choice, noise = self.workers.generators(_SEED, step)
         batch = draw_batch(self.data, settings.lengths, self.text, self.networks.student.spec.patch_frames, choice)
         rows = len(batch.latent)
-        indices = draw_indices(rows, settings, choice)
-        omega = torch.from_numpy(choice.uniform(settings.omega_min, settings.omega_max, rows).astype(np.float32))
+        omega = draw_omega(rows, settings, choice)
         self.optimiser.zero_grad()
-        losses = distillation_backward(
-            self.networks, self.contexts(batch), batch.latent, indices, omega, self.levels, settings,
-            config.diffusion, noise,
+        losses = self.method.backward(
+            self.networks, self.contexts(batch), batch.latent, omega, self.levels, choice, noise
         )
         self.workers.average_gradients(self.networks.student.parameters())
         gradient = torch.nn.utils.clip_grad_norm_(self.networks.student.parameters(), _LARGEST_GRADIENT)

@@ -18,9 +18,9 @@ from soundctm.noise import Stream, standard_normal
 from soundctm.plan import make_plan
 from soundctm.sampling import run_plan
 from soundctm.spec import DiffusionSpec
+from soundctm_training.distillation.draws import grid
+from soundctm_training.distillation.solver import guided, heun
 from soundctm_training.evaluation.sheet import write_sheet
-from soundctm_training.levels import grid
-from soundctm_training.solver import guided, heun
 from soundctm_training.teacher import teacher_denoiser
 
 _SEED = 1

@@ -11,8 +11,9 @@ from soundctm.networks.dit import DiT, TextContext
 from soundctm.networks.preconditioning import denoise
 from soundctm.spec import DiffusionSpec
 from soundctm_training.config import TeacherTraining
-from soundctm_training.levels import denoising_weight, lognormal_levels
-from soundctm_training.solver import Denoiser
+from soundctm_training.distillation.distances import denoising_weight
+from soundctm_training.distillation.draws import lognormal_levels
+from soundctm_training.distillation.solver import Denoiser
 
 
 @dataclass(frozen=True)

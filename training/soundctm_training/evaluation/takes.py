@@ -13,10 +13,10 @@ from soundctm.networks.preconditioning import jump
 from soundctm.noise import Stream
 from soundctm.plan import Jump, make_plan
 from soundctm.sampling import guided, run_plan
+from soundctm.schedule import karras_sigmas
+from soundctm_training.distillation.solver import Denoiser, heun
+from soundctm_training.distillation.solver import guided as guided_denoiser
 from soundctm_training.evaluation.bench import Bench, Takes
-from soundctm_training.levels import grid
-from soundctm_training.solver import Denoiser, heun
-from soundctm_training.solver import guided as guided_denoiser
 from soundctm_training.teacher import teacher_denoiser
 
 
@@ -76,7 +76,7 @@ def teacher_sampler(network: DiT, bench: Bench) -> Sampler:
         omega = torch.full((len(rows),), setting.omega, device=device)
         denoise = guided_denoiser(denoiser(bench.texts(rows)), denoiser(bench.no_texts(rows)), omega)
         first = torch.zeros(len(rows), dtype=torch.long, device=device)
-        levels = grid(setting.steps + 1, bench.diffusion).to(device)
+        levels = torch.from_numpy(karras_sigmas(setting.steps + 1, bench.diffusion)).float().to(device)
         return heun(denoise, bench.start(rows).to(device), first, setting.steps, levels)
 
     return sample

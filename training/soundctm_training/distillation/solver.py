@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from soundctm_training.distillation.settings import GuidanceMix
+
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # z [B, C, T], levels [B] -> denoised [B, C, T]
 
 
@@ -32,3 +34,23 @@ def heun(denoise: Denoiser, z: Tensor, start: Tensor, steps: int, levels: Tensor
         slope_ahead = (ahead - denoise(ahead, there)) / there.view(-1, 1, 1)
         z = z + change * 0.5 * (slope + slope_ahead)
     return z
+
+
+def guided_heun(
+    conditional: Denoiser,
+    unconditional: Denoiser,
+    omega: Tensor,
+    mix: GuidanceMix,
+    z: Tensor,
+    start: Tensor,
+    steps: int,
+    levels: Tensor,
+) -> Tensor:
+    """The teacher's guided solution, mixed where `mix` says; omega [B]: z [B, C, T] -> [B, C, T].
+
+    `SOLUTIONS` is the paper's Solver (section 3.2): omega Solver(text) + (1 - omega) Solver(empty).
+    """
+    if mix is GuidanceMix.DENOISERS:
+        return heun(guided(conditional, unconditional, omega), z, start, steps, levels)
+    text, empty = (heun(denoise, z, start, steps, levels) for denoise in (conditional, unconditional))
+    return empty + omega.view(-1, 1, 1) * (text - empty)

@@ -1,0 +1,69 @@
+"""What the two baselines share: a consistency model is our network asked for one kind of jump only, to sigma_min.
+
+f(z, t, omega) = G(z, t, sigma_min, omega) (SoundCTM eq. 6). At t = sigma_min it is z, exactly: the boundary condition
+of consistency models (Song et al. 2023, section 3), which AudioLCM makes with a c_skip and c_out of its own and
+ConsistencyTTA leaves to the data. Such a model is sampled with gamma 1: every jump goes to sigma_min and is noised
+again, for it learnt no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from soundctm.networks.preconditioning import jump
+from soundctm_training.distillation.solver import Denoiser, guided
+from soundctm_training.distillation.values import Contexts, Networks
+from soundctm_training.teacher import teacher_denoiser
+
+# the guided teacher D and z [B, C, T] at `Step.start` -> z at `Step.end`, on the teacher's trajectory
+Solve = Callable[[Denoiser, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Grid indices [B]: the student sees level `start`, the target network level `end`."""
+
+    start: Tensor
+    end: Tensor
+
+
+def disturbed(latent: Tensor, level: Tensor, noise: torch.Generator) -> Tensor:
+    """z_t = z0 + t n for levels [B]: [B, C, T]."""
+    normal = torch.randn(latent.shape, generator=noise, device=noise.device)
+    return latent + level.view(-1, 1, 1) * normal.to(latent.device)
+
+
+def consistency_target(
+    networks: Networks,
+    contexts: Contexts,
+    noisy: Tensor,
+    step: Step,
+    omega: Tensor,
+    levels: Tensor,
+    solve: Solve,
+    sigma_data: float,
+) -> Tensor:
+    """f_ema(z_end, omega), z_end the guided teacher's solution from `noisy`; without gradient: [B, C, T]."""
+    with torch.no_grad():
+        conditional = teacher_denoiser(networks.teacher, contexts.teacher, sigma_data)
+        unconditional = teacher_denoiser(networks.teacher, contexts.empty, sigma_data)
+        solved = solve(guided(conditional, unconditional, omega), noisy)
+        end = levels[step.end]
+        return jump(networks.target, solved, end, lowest(end, levels), omega, contexts.target, sigma_data)
+
+
+def consistency_estimate(
+    networks: Networks, contexts: Contexts, noisy: Tensor, step: Step, omega: Tensor, levels: Tensor, sigma_data: float
+) -> Tensor:
+    """f_student(noisy, omega): [B, C, T]."""
+    start = levels[step.start]
+    return jump(networks.student, noisy, start, lowest(start, levels), omega, contexts.student, sigma_data)
+
+
+def lowest(like: Tensor, levels: Tensor) -> Tensor:
+    """sigma_min for every row of `like` [B]."""
+    return levels[-1].expand_as(like)

@@ -1,0 +1,56 @@
+"""How far the student's estimate is from its target: the d of eq. 7, one value per row."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from soundctm.networks.dit import DiT, TextContext
+from soundctm.networks.preconditioning import c_out
+from soundctm_training.distillation.features import feature_distance, teacher_features
+from soundctm_training.distillation.settings import Distance, Distillation, huber_constant
+
+
+def distance(
+    estimate: Tensor,
+    target: Tensor,
+    level: Tensor,
+    teacher: DiT,
+    context: TextContext,
+    settings: Distillation,
+    sigma_data: float,
+) -> Tensor:
+    """`settings.distance` of latents [B, C, T] that lie at noise level `level` [B]: [B]. Gradients reach `estimate`."""
+    if settings.distance is Distance.TEACHER:
+        options = (level, context, sigma_data, settings.feature_wiring, settings.feature_norm)
+        with torch.no_grad():
+            wanted = teacher_features(teacher, target, *options)
+        return feature_distance(teacher_features(teacher, estimate, *options), wanted, settings.feature_reduction)
+    difference = estimate - target
+    if settings.distance is Distance.L2:
+        return difference.square().mean((1, 2))
+    if settings.distance is Distance.L1:
+        return difference.abs().mean((1, 2))
+    c = huber_constant(estimate[0].numel()) if settings.huber_c is None else settings.huber_c
+    return pseudo_huber(difference, c)
+
+
+def pseudo_huber(difference: Tensor, c: float) -> Tensor:
+    """sqrt(d^2 + c^2) - c, mean over the latent: [B, C, T] -> [B]."""
+    huber: Tensor = (difference.square() + c**2).sqrt() - c
+    return huber.mean((1, 2))
+
+
+def output_distance(estimate: Tensor, target: Tensor, t: Tensor, s: Tensor, sigma_data: float) -> Tensor:
+    """Squared distance of what the network itself would have to output: [B].
+
+    In z_s a short jump at a high level hardly shows: G = s/t z_t + (1 - s/t) (c_skip z_t + c_out F). Divided by
+    (1 - s/t) c_out(t), every jump's error weighs what it is as an error of F.
+    """
+    scale = ((1 - s / t) * c_out(t, sigma_data)).view(-1, 1, 1)
+    return ((estimate - target) / scale).square().mean((1, 2))
+
+
+def denoising_weight(level: Tensor, sigma_data: float) -> Tensor:
+    """EDM's weight (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 of a squared denoising error."""
+    return (level**2 + sigma_data**2) / (level * sigma_data) ** 2

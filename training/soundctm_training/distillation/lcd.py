@@ -1,0 +1,84 @@
+"""AudioLCM's guided latent consistency distillation (Liu et al. 2024, arXiv 2406.00356, section 3) on our networks.
+
+Theirs: the teacher leaps k points of a fine grid in one guided DDIM step, shortened at the grid's lower end, where its
+result is the target itself; the guidance scale is drawn per row and is an input of the student; the target network is
+a running average that follows every step; the distance is pseudo-Huber with c = 0.001, element by element. Their code
+takes k = 20 of 1000 points in one leap, although the abstract speaks of a multi-step solver.
+
+Adapted: EDM's noise levels, on which DDIM is Euler's step; omega is the guidance scale itself (their w is one less);
+a leap starts at any point of the grid, as in LCM (Luo et al. 2023), not at every k-th; the consistency function is the
+jump to sigma_min. Heun's leap is an option of ours.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from soundctm.spec import DiffusionSpec
+from soundctm_training.distillation.consistency import Step, consistency_estimate, consistency_target, disturbed
+from soundctm_training.distillation.settings import LcdSettings, LeapSolver
+from soundctm_training.distillation.solver import Denoiser
+from soundctm_training.distillation.values import Contexts, Networks, StepLosses
+
+
+class Lcd:
+    """One training step of the method, as `Method` asks for it."""
+
+    def __init__(self, settings: LcdSettings, diffusion: DiffusionSpec) -> None:
+        self.settings, self.sigma_data = settings, diffusion.sigma_data
+
+    def backward(
+        self,
+        networks: Networks,
+        contexts: Contexts,
+        latent: Tensor,
+        omega: Tensor,
+        levels: Tensor,
+        choice: np.random.Generator,
+        noise: torch.Generator,
+    ) -> StepLosses:
+        """Leave the loss's gradient in the student's parameters. There is no denoising loss."""
+        step = draw_leap(len(latent), self.settings.skip_steps, len(levels), choice)
+        start, end = levels[step.start], levels[step.end]
+        noisy = disturbed(latent, start, noise)
+        leap = LEAPS[self.settings.solver]
+        target = consistency_target(
+            networks, contexts, noisy, step, omega, levels, lambda teacher, z: leap(teacher, z, start, end),
+            self.sigma_data,
+        )
+        estimate = consistency_estimate(networks, contexts, noisy, step, omega, levels, self.sigma_data)
+        loss = pseudo_huber(estimate, target, self.settings.huber_c).mean()
+        loss.backward()
+        return StepLosses(loss.item(), 0.0, 0.0)
+
+
+def draw_leap(rows: int, skip: int, points: int, generator: np.random.Generator) -> Step:
+    """Starts uniform over all points but the lowest; a leap that would pass the lowest point ends there."""
+    start = torch.from_numpy(generator.integers(0, points - 1, size=rows))
+    return Step(start, (start + skip).clamp(max=points - 1))
+
+
+def ddim_leap(denoise: Denoiser, z: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """z' = D + end/start (z - D), from level start [B] to end [B]: Euler's step in sigma."""
+    denoised = denoise(z, start)
+    return denoised + (end / start).view(-1, 1, 1) * (z - denoised)
+
+
+def heun_leap(denoise: Denoiser, z: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Heun's second-order step from level start [B] to end [B]; two evaluations."""
+    change = (end - start).view(-1, 1, 1)
+    slope = (z - denoise(z, start)) / start.view(-1, 1, 1)
+    ahead = z + change * slope
+    slope_ahead = (ahead - denoise(ahead, end)) / end.view(-1, 1, 1)
+    return z + change * 0.5 * (slope + slope_ahead)
+
+
+LEAPS = {LeapSolver.DDIM: ddim_leap, LeapSolver.HEUN: heun_leap}
+
+
+def pseudo_huber(estimate: Tensor, target: Tensor, c: float) -> Tensor:
+    """sqrt(d^2 + c^2) - c of every element, mean over each clip: [B]. Nearly |d| where |d| is far above c."""
+    distance: Tensor = ((estimate - target).square() + c**2).sqrt() - c
+    return distance.mean((1, 2))
