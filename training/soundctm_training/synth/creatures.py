@@ -1,9 +1,19 @@
-"""Animals beyond birds and dogs, and the sounds of bodies."""
+"""Animals beyond birds and dogs, and the sounds of bodies: the table of them."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
+from soundctm_training.synth import farm
 from soundctm_training.synth.primitives import Recipe
 
-RECIPES: Mapping[str, Recipe] = {}
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        "cat": farm.cat,
+        "cow": farm.cow,
+        "sheep": farm.sheep,
+        "rooster": farm.rooster,
+        "wolf": farm.wolf,
+    }
+)
 BEDS: tuple[str, ...] = ()  # those of them that other sounds are laid over
-FOREGROUNDS: tuple[str, ...] = ()  # those that are laid over a bed
+FOREGROUNDS: tuple[str, ...] = ("cat", "cow", "sheep", "rooster", "wolf")  # those that are laid over a bed
