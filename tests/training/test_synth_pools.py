@@ -12,10 +12,10 @@ from soundctm_training.synthesise import (
     DataConfigError,
     PoolDrawer,
     draw_clip,
-    main,
     pool_seed,
     to_pcm,
     write_pool,
+    write_pools,
 )
 
 CONFIG = DataConfig({4: 30}, mix_share=0.2, recording_share=0.1)
@@ -42,10 +42,10 @@ def test_chunks_drawn_apart_are_the_chunks_drawn_together() -> None:
     assert np.array_equal(whole[50:], drawer.chunk(50).pcm)
 
 
-def test_the_command_reads_its_config_and_leaves_its_seed(tmp_path: Path) -> None:
+def test_pools_are_what_the_file_says_and_leave_their_seed(tmp_path: Path) -> None:
     config = tmp_path / "data.toml"
     config.write_text("mix_share = 0.1\nrecording_share = 0.1\n[clips]\n1 = 24\n2 = 3\n")
-    main(["--out", str(tmp_path / "pools"), "--seed", "42", "--config", str(config)])
+    write_pools(tmp_path / "pools", 42, DataConfig.read(config), None)
     assert pool_seed(tmp_path / "pools") == 42
     assert np.load(tmp_path / "pools" / "audio_2.npy").shape == (3, 2048)
     assert len((tmp_path / "pools" / "meta_1.jsonl").read_text().splitlines()) == 24
@@ -57,6 +57,17 @@ def test_the_command_reads_its_config_and_leaves_its_seed(tmp_path: Path) -> Non
 def test_an_impossible_config_is_refused(clips: dict[int, int], mix_share: float, said: str) -> None:
     with pytest.raises(DataConfigError, match=said):
         DataConfig(clips, mix_share, 0.1)
+
+
+def test_pools_of_some_classes_only(tmp_path: Path) -> None:
+    config = tmp_path / "data.toml"
+    config.write_text('mix_share = 0.0\nrecording_share = 0.0\nlabels = ["rain", "bell"]\n[clips]\n1 = 4\n')
+    write_pools(tmp_path / "pools", 1, DataConfig.read(config), None)
+    lines = (tmp_path / "pools" / "meta_1.jsonl").read_text().splitlines()
+    assert [json.loads(line)["label"] for line in lines] == ["rain", "bell"] * 2
+    config.write_text('mix_share = 0.0\nrecording_share = 0.0\nlabels = ["rane"]\n[clips]\n1 = 4\n')
+    with pytest.raises(DataConfigError, match=r"labels names \['rane'\]; the catalogue holds rain, "):
+        DataConfig.read(config)
 
 
 def test_a_folder_without_pools_has_no_seed(tmp_path: Path) -> None:

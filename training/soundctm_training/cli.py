@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Callable
@@ -12,11 +13,10 @@ import torch
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from soundctm.errors import SoundCTMError
-from soundctm_training.config import ConfigError, TrainingConfig, read_config
+from soundctm_training.config import ConfigError, TrainingConfig, need, read_config
+from soundctm_training.data.settings import DataSettings
 from soundctm_training.runs import Budget, plain
 
 console = Console(stderr=True)
@@ -54,14 +54,6 @@ def chosen_budget(minutes: float | None, steps: int | None, from_file: Budget | 
     return from_file
 
 
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """A safetensors file. Raises ConfigError."""
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(f"{path} cannot be read as safetensors ({error})") from error
-
-
 def show_plan(config: TrainingConfig, **facts: object) -> None:
     """What --dry-run prints: JSON on standard output."""
     typer.echo(json.dumps({"config": plain(config), "plan": plain(facts)}, indent=1))
@@ -71,3 +63,144 @@ def load(config_file: Path, changes: list[str] | None) -> TrainingConfig:
     config = read_config(config_file, changes or ())
     torch.set_num_threads(config.hardware.threads)
     return config
+
+
+Latents = Annotated[Path, typer.Option(help="folder that `soundctm train encode` wrote")]
+SampleCodec = Annotated[Path | None, typer.Option("--codec", help="codec.safetensors: samples become sounds with it")]
+
+
+DataPath = Annotated[Path | None, typer.Option(help="where the audio is, instead of the file's data.path")]
+
+
+def data_of(config: TrainingConfig, path: Path | None) -> DataSettings:
+    """The [data] table, at another path where one is given. Raises ConfigError."""
+    settings = need(config.data, "data", config)
+    return settings if path is None else dataclasses.replace(settings, path=path)
+
+
+@app.command()
+def synthesise(
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write the pools into")],
+    config_file: Annotated[Path, typer.Argument(help="TOML: clips per length, shares, classes")],
+    seed: Annotated[int, typer.Option(help="seed of the whole run")] = 1,
+    recordings: Annotated[Path | None, typer.Option(help="folder of CC0 recordings; none = synthesis only")] = None,
+    workers: Annotated[int, typer.Option(help="processes that render side by side")] = 1,
+) -> None:
+    """Draw captioned clips from the procedural synthesiser and the CC0 recordings."""
+
+    def command() -> None:
+        from soundctm_training.synthesise import DataConfig, write_pools
+
+        write_pools(out, seed, DataConfig.read(config_file), recordings, workers)
+
+    run_command(command)
+
+
+@app.command()
+def codec(
+    config_file: ConfigFile,
+    out: Out,
+    data: DataPath = None,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    change: Changes = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train the codec: the Gaussian DAC-style VAE, or the decoder of the whitened mel codec."""
+
+    def command() -> None:
+        config = load(config_file, change)
+        budget = chosen_budget(minutes, steps, config.budget.codec, "codec")
+        from soundctm_training.codec.stage import train_codec
+
+        train_codec(config, data_of(config, data), out, budget, dry_run=show_plan if dry_run else None)
+
+    run_command(command)
+
+
+@app.command()
+def encode(
+    config_file: ConfigFile,
+    codec: Annotated[Path, typer.Option(help="a codec's file or run folder, or a bundle")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the latents; an unfinished one is continued")],
+    data: DataPath = None,
+    workers: Annotated[int, typer.Option(help="processes that encode side by side")] = 1,
+    change: Changes = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Turn captioned audio into latents and a text table, once."""
+
+    def command() -> None:
+        config = load(config_file, change)
+        from soundctm_training import encode as stage
+        from soundctm_training.data.codecs import load_codec_for_encoding
+        from soundctm_training.data.opening import open_source
+
+        settings, source = need(config.encode, "encode", config), open_source(data_of(config, data))
+        loaded = load_codec_for_encoding(codec, config)
+        if dry_run:
+            show_plan(config, items=len(source), codec=loaded.identity())
+            return
+        sigma_data, device = config.diffusion.sigma_data, config.hardware.device
+        stage.encode(
+            settings, source, loaded, out, sigma_data=sigma_data, workers=workers,
+            device="cpu" if device == "auto" else device,
+        )
+
+    run_command(command)
+
+
+@app.command()
+def teacher(
+    config_file: ConfigFile,
+    latents: Latents,
+    out: Out,
+    start: Annotated[Path | None, typer.Option(help="weights of an earlier teacher to begin from")] = None,
+    codec: SampleCodec = None,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    change: Changes = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train the EDM teacher on encoded latents, with captions dropped for guidance."""
+
+    def command() -> None:
+        config = load(config_file, change)
+        budget = chosen_budget(minutes, steps, config.budget.teacher, "teacher")
+        from soundctm_training.stages import train_teacher
+
+        train_teacher(config, latents, out, budget, start=start, codec=codec, dry_run=show_plan if dry_run else None)
+
+    run_command(command)
+
+
+@app.command()
+def distill(
+    config_file: ConfigFile,
+    latents: Latents,
+    teacher: Annotated[Path, typer.Option(help="teacher.safetensors")],
+    out: Out,
+    codec: SampleCodec = None,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    change: Changes = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Distil a student that jumps: method ctm, lcd or cd, as the configuration says."""
+
+    def command() -> None:
+        config = load(config_file, change)
+        budget = chosen_budget(minutes, steps, config.budget.distill, "distill")
+        from soundctm_training.stages import distill_student
+
+        distill_student(config, latents, teacher, out, budget, codec=codec, dry_run=show_plan if dry_run else None)
+
+    run_command(command)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,17 +1,16 @@
-"""Writes the starter model's training pools: `python -m soundctm_training.synthesise --out DIR --seed N`.
+"""`soundctm train synthesise`: training pools out of the synthesiser and the recordings.
 
 A pool holds clips of one native length: `audio_<frames>.npy`, int16 [clips, frames * 1024] at scale 32767, and
 `meta_<frames>.jsonl`, one {"caption", "label", "source"} a line; `synthesis.json` says what they were drawn from.
 Clip `i` of pool `frames` depends on (seed, frames, i) alone, so the pools do not depend on the number of workers.
 """
 
-import argparse
 import dataclasses
 import json
 import logging
 import multiprocessing
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,11 +43,15 @@ class DataConfig:
     clips: Mapping[int, int]
     mix_share: float
     recording_share: float  # of the clips of a class that has recordings
+    labels: tuple[str, ...] = LABELS
 
     def __post_init__(self) -> None:
         for name, share in (("mix_share", self.mix_share), ("recording_share", self.recording_share)):
             if not 0 <= share < 1:
                 raise DataConfigError(f"{name} is {share}; give a share from 0 up to, but not including, 1")
+        unknown = [label for label in self.labels if label not in LABELS]
+        if unknown or not self.labels:
+            raise DataConfigError(f"labels names {unknown or 'no class'}; the catalogue holds {', '.join(LABELS)}")
         for frames, count in self.clips.items():
             if frames < 1 or count < 1:
                 raise DataConfigError(f"[clips] {frames} = {count}; lengths and counts must be at least 1")
@@ -57,7 +60,8 @@ class DataConfig:
     def read(cls, path: Path) -> "DataConfig":
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         clips = {int(frames): int(count) for frames, count in table["clips"].items()}
-        return cls(clips, float(table["mix_share"]), float(table["recording_share"]))
+        labels = tuple(table.get("labels", LABELS))
+        return cls(clips, float(table["mix_share"]), float(table["recording_share"]), labels)
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def draw_clip(
     """Clip `index` of a pool. Labels go round in turn, so every class is equally common."""
     rng = np.random.default_rng([seed, frames, index])
     samples = frames * HOP_SAMPLES
-    label = LABELS[index % len(LABELS)]
+    label = config.labels[index % len(config.labels)]
     if rng.random() < config.mix_share:
         return Clip(render_mix(rng, samples), "mix")
     if recordings is not None and label in recordings.groups and rng.random() < config.recording_share:
@@ -161,21 +165,9 @@ def write_pool(out: Path, drawer: PoolDrawer, workers: int = 1) -> None:
     logger.info("wrote %d clips of %d frames to %s", row, frames, out)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder to write the pools into")
-    parser.add_argument("--seed", type=int, required=True, help="seed of the whole run")
-    parser.add_argument("--recordings", type=Path, help="folder of CC0 recordings; none = synthesis only")
-    parser.add_argument("--config", type=Path, default=Path("training/configs/starter_data.toml"))
-    parser.add_argument("--workers", type=int, default=1, help="processes that render side by side")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    config = DataConfig.read(options.config)
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_manifest(options.out, options.seed, config)
+def write_pools(out: Path, seed: int, config: DataConfig, recordings: Path | None, workers: int = 1) -> None:
+    """Writes every pool of a configuration and the manifest that names its seed."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_manifest(out, seed, config)
     for frames in config.clips:
-        write_pool(options.out, PoolDrawer(options.seed, frames, config, options.recordings), options.workers)
-
-
-if __name__ == "__main__":
-    main()
+        write_pool(out, PoolDrawer(seed, frames, config, recordings), workers)
