@@ -115,7 +115,8 @@ def judge_student(
             setting.steps, setting.omega, setting.nu, setting.gamma, rows[-1]["top1"]["rate"], rows[-1]["frechet"],
         )
     unrelated = preservation(bench.real, preview, bench)
-    return {**_record(Kind.STUDENT, bench, started), "rows": rows, "unrelated": unrelated}
+    record = _record(Kind.STUDENT, bench, started)
+    return {**record, "omega": omega, "gamma": gamma, "rows": rows, "unrelated": unrelated}
 
 
 def _same_as_preview(setting: Setting, omega: float) -> bool:
