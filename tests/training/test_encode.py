@@ -213,6 +213,27 @@ def pools(folder: Path, clips: int) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_mixes_join_the_clips_they_are_made_of(tmp_path: Path, share: float) -> None:
+    settings = EncodeSettings(frames=(4,), clips_per_shard=8, batch_frames=16, mix_share=share)
+    source = open_source(DataSettings(DataKind.POOLS, pools(tmp_path / "pools", 16)))
+    manifest = run(tmp_path / "out", source, settings)
+    assert manifest["clips"] == 16 * (1 + share)
+    data = open_dataset(tmp_path / "out")
+    captions = [data.text.texts[row] for row in data.pools[4].captions]
+    alone, mixed = [c for c in captions if " and " not in c], [c for c in captions if " and " in c]
+    assert alone == [f"c{number}" for number in range(16)] and len(mixed) == 16 * share
+    pairs = [tuple(caption.split(" and ")) for caption in mixed]
+    assert all(first in alone and second in alone and first != second for first, second in pairs)
+    # a mix is another sound than either of its parts, and comes out the same again
+    row = captions.index(mixed[0])
+    first = captions.index(mixed[0].split(" and ")[0])
+    latents = data.pools[4].latents[np.array([row, first])]
+    assert float(np.abs(latents[0] - latents[1]).max()) > 0.05
+    run(tmp_path / "again", source, settings)
+    assert digests(tmp_path / "again") == digests(tmp_path / "out")
+
+
 def test_a_complete_folder_is_left_alone(tmp_path: Path) -> None:
     first = run(tmp_path)
     before = digests(tmp_path)
