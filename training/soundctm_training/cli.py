@@ -65,7 +65,7 @@ def load(config_file: Path, changes: list[str] | None) -> TrainingConfig:
     return config
 
 
-Latents = Annotated[Path, typer.Option(help="folder that `soundctm train encode` wrote")]
+Latents = Annotated[list[Path], typer.Option(help="folder that `soundctm train encode` wrote; repeatable")]
 SampleCodec = Annotated[Path | None, typer.Option("--codec", help="codec.safetensors: samples become sounds with it")]
 
 
@@ -194,6 +194,23 @@ def distill(
         from soundctm_training.stages import distill_student
 
         distill_student(config, latents, teacher, out, budget, codec=codec, dry_run=show_plan if dry_run else None)
+
+    run_command(command)
+
+
+@app.command()
+def ablate(
+    ablation_file: Annotated[Path, typer.Argument(help="TOML: a base configuration, seeds and [[student]] entries")],
+    latents: Annotated[Path, typer.Option(help="folder that `soundctm train encode` wrote")],
+    teacher: Annotated[Path, typer.Option(help="teacher.safetensors that all students share")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the runs; finished ones are kept")],
+) -> None:
+    """Train the students of a report, each a base configuration with some keys changed, once per seed."""
+
+    def command() -> None:
+        from soundctm_training.ablate import read_ablation, train_students
+
+        train_students(read_ablation(ablation_file), latents, teacher, out)
 
     run_command(command)
 

@@ -23,7 +23,6 @@ from soundctm_training.workers import ALONE, Workers
 
 STUDENT_FILE = "student.safetensors"
 TARGET_FILE = "target.safetensors"
-_SEED = 3
 _LARGEST_GRADIENT = 10.0
 _BETAS = (0.9, 0.99)  # with 0.999, RAdam's rectification alone would last as long as the run
 
@@ -76,7 +75,7 @@ class Distiller:
 
     def train_step(self, step: int, rate: float) -> dict[str, float]:
         settings = self.settings
-        choice, noise = self.workers.generators(_SEED, step)
+        choice, noise = self.workers.generators(settings.seed, step)
         batch = draw_batch(self.data, settings.lengths, self.text, self.networks.student.spec.patch_frames, choice)
         rows = len(batch.latent)
         omega = draw_omega(rows, settings, choice)

@@ -15,10 +15,11 @@ from soundctm.networks.loading import load_into
 from soundctm.spec import DiTSpec
 from soundctm_training.codec.description import open_codec
 from soundctm_training.config import ConfigError, TrainingConfig, need
-from soundctm_training.dataset import Dataset, open_dataset
+from soundctm_training.dataset import Dataset
 from soundctm_training.distill import Distiller
 from soundctm_training.encode import text_encoder
 from soundctm_training.files import read_weights
+from soundctm_training.joined import open_datasets
 from soundctm_training.loop import train
 from soundctm_training.runs import Budget
 from soundctm_training.samples import Sampler
@@ -36,29 +37,22 @@ def network_of(spec: DiTSpec, path: Path) -> DiT:
         raise ConfigError(f"{path} is not a network of this configuration's [network]: {error}") from error
 
 
-def require_fit(config: TrainingConfig, data: Dataset, frames: Sequence[int], folder: Path) -> None:
-    """Raises ConfigError where latents and configuration disagree in channels, lengths or text width."""
+def require_fit(config: TrainingConfig, data: Dataset, frames: Sequence[int]) -> None:
+    """Raises ConfigError where latents and configuration disagree in lengths, patches or text width."""
     network = need(config.network, "network", config)
-    for length, pool in data.pools.items():
-        channels = pool.latents.shape[1]
-        if channels != network.io_channels:
-            raise ConfigError(
-                f"{folder} holds latents of {channels} channels and network.io_channels is {network.io_channels}; "
-                "encode with the codec this network is for, or set network.io_channels"
-            )
+    for length in frames:
+        data.pool(length)
         if length % network.patch_frames:
             raise ConfigError(
                 f"clips of {length} latent frames cannot be cut into patches of network.patch_frames="
                 f"{network.patch_frames}; encode other lengths"
             )
-    absent = sorted(set(frames) - data.pools.keys())
-    if absent:
-        raise ConfigError(
-            f"lengths.frames asks for clips of {absent} latent frames; {folder} holds {sorted(data.pools)}"
-        )
     width = data.text.tokens.shape[2]
     if width != network.cond_dim:
-        raise ConfigError(f"{folder} holds text tokens of width {width} and network.cond_dim is {network.cond_dim}")
+        raise ConfigError(
+            f"the text tokens of the latents' folder have width {width}, but network.cond_dim is {network.cond_dim}; "
+            f"set it to {width}, or encode again"
+        )
 
 
 def parameters(network: torch.nn.Module) -> int:
@@ -94,7 +88,7 @@ def _facts(data: Dataset, budget: Budget, network: DiT, batch_frames: int) -> Ma
 
 def train_teacher(
     config: TrainingConfig,
-    latents: Path,
+    latents: Sequence[Path],
     out: Path,
     budget: Budget,
     *,
@@ -104,8 +98,8 @@ def train_teacher(
 ) -> None:
     """Raises ConfigError or RunError."""
     settings, spec = need(config.teacher, "teacher", config), need(config.network, "network", config)
-    data = open_dataset(latents)
-    require_fit(config, data, settings.lengths.frames, latents)
+    data = open_datasets(latents, spec.io_channels)
+    require_fit(config, data, settings.lengths.frames)
     weights: Mapping[str, Tensor] | None = network_of(spec, start).state_dict() if start else None
     if dry_run is not None:
         dry_run(config, **_facts(data, budget, DiT(spec), settings.lengths.batch_frames))
@@ -117,7 +111,7 @@ def train_teacher(
 
 def distill_student(
     config: TrainingConfig,
-    latents: Path,
+    latents: Sequence[Path],
     teacher: Path,
     out: Path,
     budget: Budget,
@@ -127,8 +121,8 @@ def distill_student(
 ) -> None:
     """Raises ConfigError or RunError."""
     settings, spec = need(config.distillation, "distillation", config), need(config.network, "network", config)
-    data = open_dataset(latents)
-    require_fit(config, data, settings.lengths.frames, latents)
+    data = open_datasets(latents, spec.io_channels)
+    require_fit(config, data, settings.lengths.frames)
     network = network_of(spec, teacher)
     if dry_run is not None:
         dry_run(config, **_facts(data, budget, network, settings.lengths.batch_frames))

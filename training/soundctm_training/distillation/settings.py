@@ -153,6 +153,7 @@ class Distillation:
     target_ema: float        # mu
     final_ema: float         # of the weights that are kept
     lengths: LengthMix
+    seed: int = 3            # of every draw
     method: MethodName = MethodName.CTM
     lcd: LcdSettings = LcdSettings()
     cd: CdSettings = CdSettings()
