@@ -9,7 +9,9 @@ from soundctm_training.synth import (
     animals,
     blasts,
     creatures,
+    doors,
     electronics,
+    handled,
     household,
     impacts,
     instruments,
@@ -33,7 +35,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "waves": water.waves,
         "stream": water.stream,
         "footsteps": impacts.footsteps,
-        "knock": impacts.knock,
+        "knock": doors.knock,
         "engine": machines.engine,
         "helicopter": machines.helicopter,
         "explosion": blasts.explosion,
@@ -43,7 +45,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "applause": impacts.applause,
         "typing": impacts.typing,
         "glass": impacts.glass,
-        "door": impacts.door,
+        "door": doors.door,
         "gun": blasts.gun,
         "dog": animals.dog,
         "siren": machines.siren,
@@ -54,13 +56,14 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         **wet.RECIPES,
         **vehicles.RECIPES,
         **household.RECIPES,
+        **handled.RECIPES,
         **instruments.RECIPES,
         **electronics.RECIPES,
         **strikes.RECIPES,
     }
 )
 LABELS = tuple(RECIPES)
-_MODULES = (creatures, wet, vehicles, household, instruments, electronics, strikes)
+_MODULES = (creatures, wet, vehicles, household, handled, instruments, electronics, strikes)
 BEDS = (
     *("rain", "wind", "fire", "waves", "stream", "crickets", "drone", "engine"),
     *(label for module in _MODULES for label in module.BEDS),

@@ -1,4 +1,4 @@
-"""Steps, knocks, doors, glass, keys and hands: sounds made of separate strikes."""
+"""Steps, glass, keys and hands: sounds made of separate strikes."""
 
 import numpy as np
 
@@ -9,9 +9,7 @@ from soundctm_training.synth.primitives import (
     Rng,
     band_noise,
     choose,
-    cycles,
     decay,
-    drift,
     equalise,
     log_uniform,
     modes,
@@ -74,59 +72,6 @@ def footsteps(rng: Rng, samples: int) -> Rendering:
     if surface not in _CRUMBLING and rng.random() < 0.5:
         audio = room(rng, audio, 0.6, 0.15)
     return Rendering(audio, {"surface": surface, "pace": pace})
-
-
-def knock(rng: Rng, samples: int) -> Rendering:
-    """Groups of two to five quick knocks, a second or two apart."""
-    material = choose(rng, ("wood", "wood", "metal"))
-    count = choose(rng, ("two", "three", "four", "several"))
-    knocks = {"two": 2, "three": 3, "four": 4, "several": 6}[count]
-    gap_seconds = uniform(rng, 0.14, 0.24)
-    strike = _hard_strike(rng, material)
-    audio = np.zeros(samples, np.float32)
-    group_seconds = knocks * gap_seconds
-    for group in onsets(rng, samples, 0.4, group_seconds + 0.6, group_seconds + 1.3):
-        for index in range(knocks):
-            loudness = np.float32(uniform(rng, 0.75, 1.0))
-            place(audio, strike * loudness, group + index * gap_seconds * SAMPLE_RATE_HZ)
-    return Rendering(room(rng, audio, 0.5, 0.15), {"material": material, "count": count})
-
-
-def _slam(rng: Rng) -> Audio:
-    length = SAMPLE_RATE_HZ
-    slam = 1.5 * band_noise(rng, length, 40, 2500, -4) * decay(length, 0.06)
-    slam += modes(rng, [uniform(rng, 70, 95), 130, 210], [0.12, 0.1, 0.06], [1, 0.6, 0.4], length)
-    latch = band_noise(rng, 1500, 1500, 8000) * decay(1500, 0.004)
-    place(slam, 0.5 * latch, 0)
-    place(slam, 0.4 * latch, to_samples(uniform(rng, 0.05, 0.1)))  # the bolt settles just after the leaf
-    return slam
-
-
-def _creak(rng: Rng, samples: int) -> Audio:
-    """Stick and slip of a dry hinge: a slow pulse train through three resonances, coming in swings."""
-    swing = np.maximum(0, drift(rng, samples, 1.5, -0.35, 1.0))
-    pulses = ((cycles(60 + 160 * drift(rng, samples, 1.2)) % 1.0) < 0.06).astype(np.float32) * swing
-    pulses[: to_samples(0.02)] = 0.0
-    hinge = [(log_uniform(rng, 500, 900), 8.0, 8.0), (log_uniform(rng, 1200, 2000), 8.0, 6.0)]
-    return equalise(pulses, 200, 5000, [*hinge, (log_uniform(rng, 2400, 3500), 8.0, 4.0)]) + 1e-3 * band_noise(
-        rng, samples, 80, 2000, -3
-    )
-
-
-def door(rng: Rng, samples: int) -> Rendering:
-    kind = choose(rng, ("slam", "slam", "creak", "creak_slam"))
-    audio = np.zeros(samples, np.float32)
-    if kind == "slam":
-        slam = _slam(rng)
-        for start in onsets(rng, samples, 0.4, 1.8, 3.2):
-            place(audio, slam * np.float32(uniform(rng, 0.8, 1.0)), start)
-    elif kind == "creak":
-        audio = _creak(rng, samples)
-    else:
-        turn = int(uniform(rng, 0.5, 0.75) * samples)
-        audio[:turn] = 1.2 * _creak(rng, turn)
-        place(audio, 0.5 * _slam(rng), turn)
-    return Rendering(room(rng, audio, 0.9, 0.22), {"kind": kind})
 
 
 def _pane(rng: Rng, tau_seconds: float) -> Audio:

@@ -128,9 +128,3 @@ def heard_from(rng: Rng, audio: Audio, distance: str) -> Audio:
     dull = equalise(at_peak_one(audio), 150, uniform(rng, 1800, 2800), order=1)
     air = band_noise(rng, len(audio), 60, 2500, -5)
     return room(rng, dull, uniform(rng, 1.4, 2.2), uniform(rng, 0.4, 0.55)) + np.float32(0.006) * air
-
-
-def counts_that_fit(samples: int, seconds_each: float, counts: dict[str, int]) -> list[str]:
-    """Those names of counts whose group a clip can hold; always the smallest."""
-    fitting = [name for name, count in counts.items() if count * seconds_each <= samples / SAMPLE_RATE_HZ]
-    return fitting or [min(counts, key=lambda name: counts[name])]
