@@ -8,10 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from soundctm.bundle import MANIFEST, open_bundle
 from soundctm.networks.dit import DiT
 from soundctm.networks.loading import load_into, read_tensors
+from soundctm_training.codec.description import codec_spec, open_codec
 from soundctm_training.config import ConfigError, TrainingConfig, build, need
-from soundctm_training.evaluation.bench import Bench
+from soundctm_training.encode import text_encoder
+from soundctm_training.evaluation.bench import Bench, BenchSettings, make_bench
+from soundctm_training.evaluation.classifier import load_classifier
+from soundctm_training.evaluation.prompts import chosen_prompts
 from soundctm_training.evaluation.student import (
     JUMPS,
     TEACHER_STEPS,
@@ -43,6 +48,28 @@ def run_network(folder: Path, weights: str, device: str = "cpu") -> DiT:
     """The averaged weights a run exported. Raises ConfigError, or BundleError where tensors do not fit."""
     spec = need(run_config(folder).network, "network", run_config(folder))
     return load_into(lambda: DiT(spec), read_tensors(folder / weights), str(folder / weights)).to(device)
+
+
+def open_bench(
+    config: TrainingConfig,
+    codec: Path,
+    classifier: Path,
+    settings: BenchSettings | None = None,
+    labels: Sequence[str] | None = None,
+) -> Bench:
+    """The bench of a configuration's students: held-out prompts of `labels` (None = all the classifier knows).
+
+    `codec` is a run's folder, a codec.safetensors or a bundle's folder. Raises CodecTrainingError, ConfigError,
+    ClassifierFileError, PromptError, MetricError.
+    """
+    network, judge = need(config.network, "network", config), load_classifier(classifier)
+    prompts = chosen_prompts(labels or judge.labels, (settings or BenchSettings()).prompts_per_label)
+    spec = open_bundle(codec).spec.codec if (codec / MANIFEST).is_file() else codec_spec(config)
+    return make_bench(
+        prompts, text_encoder(), open_codec(codec, config), judge, config.diffusion,
+        channels=network.io_channels, hop_samples=spec.hop_samples, patch_frames=network.patch_frames,
+        settings=settings,
+    )
 
 
 def write_evaluation(folder: Path, table: dict[str, Any]) -> None:
