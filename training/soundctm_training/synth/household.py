@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from soundctm_training.synth.notes import gate, read, ringing, wavetable
+from soundctm_training.synth.notes import counted, gate, read, ringing, wavetable
 from soundctm_training.synth.primitives import (
     SAMPLE_RATE_HZ,
     Audio,
@@ -162,10 +162,36 @@ def telephone(rng: Rng, samples: int) -> Rendering:
     return Rendering(room(rng, audio, uniform(rng, 0.3, 0.8), 0.1), {"kind": kind, "rings": rings})
 
 
+def _shutter(rng: Rng, kind: str) -> Audio:
+    """Mirror up, curtain across, mirror down; then the film is wound on, where there is film."""
+    shot = np.zeros(to_samples(1.0), np.float32)
+    click, curtain, slap = to_samples(0.03), to_samples(uniform(rng, 0.05, 0.09)), to_samples(0.06)
+    place(shot, 1.8 * band_noise(rng, click, 2500, 12_000) * decay(click, 0.004), 0)
+    place(shot, 0.5 * band_noise(rng, curtain, 3000, 9000) * gate(curtain, 0.01, 0.015), to_samples(0.012))
+    body = ringing(rng, [(log_uniform(rng, 420, 700), 0.012, 1.0), (log_uniform(rng, 1300, 1900), 0.01, 1.0)], slap)
+    place(shot, body + 1.4 * band_noise(rng, slap, 900, 6000) * decay(slap, 0.008), to_samples(0.012) + curtain)
+    if kind == "film":
+        wound = to_samples(uniform(rng, 0.4, 0.55))
+        gear_hz = uniform(rng, 260, 340) * np.linspace(0.85, 1.1, wound)
+        teeth = np.maximum(0, sine(0.12 * gear_hz)) ** 3
+        whirr = 0.9 * read(_BUZZER, gear_hz) + 0.5 * band_noise(rng, wound, 1200, 6000) * (0.2 + 0.8 * teeth)
+        place(shot, as_audio(0.45 * whirr * gate(wound, 0.02, 0.02)), to_samples(0.2))
+    return shot
+
+
+def camera(rng: Rng, samples: int) -> Rendering:
+    kind = choose(rng, ("digital", "film"))
+    gap_seconds = uniform(rng, 0.26, 0.42) if kind == "digital" else uniform(rng, 0.8, 0.95)
+    count, starts = counted(rng, samples, gap_seconds, 0.2 if kind == "digital" else 0.75, uniform(rng, 1.3, 1.8))
+    audio = lay_out(rng, samples, starts, [_shutter(rng, kind)])
+    return Rendering(room(rng, audio, 0.3, 0.07), {"kind": kind, "count": count})
+
+
 RECIPES: Mapping[str, Recipe] = {
     "clock": clock,
     "alarm": alarm,
     "telephone": telephone,
+    "camera": camera,
 }
 BEDS: tuple[str, ...] = ("clock",)  # those of them that other sounds are laid over
-FOREGROUNDS: tuple[str, ...] = ("alarm", "telephone")  # those that are laid over a bed
+FOREGROUNDS: tuple[str, ...] = ("alarm", "telephone", "camera")  # those that are laid over a bed
