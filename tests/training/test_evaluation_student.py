@@ -23,6 +23,7 @@ from soundctm_training.evaluation.judging import (
     EVALUATION_FILE,
     judge_ceiling_into,
     judge_student_run,
+    judge_student_runs,
     judge_teacher_run,
 )
 from soundctm_training.evaluation.metrics import MetricError
@@ -147,3 +148,20 @@ def test_run_folders_get_their_evaluation(bench: Bench, tmp_path: Path) -> None:
     assert student["rows"][0]["omega"] == CONFIG.omega_default == teacher["rows"][0]["omega"]
     assert student["bench"] == teacher["bench"] == ceiling["bench"]
     assert ceiling["reconstructed"]["preservation"]["mstft"]["mean"] > 0 and ceiling["real"]["top1"]["n"] == 6
+
+
+def test_a_baseline_is_sampled_with_gamma_one_and_what_is_judged_stays(bench: Bench, tmp_path: Path) -> None:
+    config = plain(CONFIG)
+    config["distillation"]["method"] = "cd"
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(config))
+        save_file(network().state_dict(), folder / "student.safetensors")
+    judge_student_run(folders[0], bench)
+    before = (folders[0] / EVALUATION_FILE).read_text()
+    assert json.loads(before)["gamma"] == 1.0
+    judge_student_runs(folders, bench)
+    assert (folders[0] / EVALUATION_FILE).read_text() == before and (folders[1] / EVALUATION_FILE).is_file()
+    judge_student_runs(folders, bench, swept=folders[:1], more=[Setting(1, 3.0, nu=2.0)])
+    assert len(json.loads((folders[0] / EVALUATION_FILE).read_text())["rows"]) == 6

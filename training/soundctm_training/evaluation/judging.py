@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from soundctm.networks.dit import DiT
 from soundctm.networks.loading import load_into, read_tensors
 from soundctm_training.codec.description import codec_spec, open_codec
 from soundctm_training.config import ConfigError, TrainingConfig, build, need
+from soundctm_training.distillation.settings import MethodName
 from soundctm_training.encode import text_encoder
 from soundctm_training.evaluation.bench import Bench, BenchSettings, make_bench
 from soundctm_training.evaluation.classifier import load_classifier
@@ -92,21 +94,46 @@ def judge_student_run(
     bench: Bench,
     *,
     omega: float | None = None,
-    gamma: float = 0.0,
+    gamma: float | None = None,
     jumps: Sequence[int] = JUMPS,
     more: Sequence[Setting] = (),
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Judge the student of a run and write its evaluation.json. `omega` None: the configuration's default.
+    """Judge the student of a run and write its evaluation.json.
 
-    `gamma` 1 for students of lcd and cd, which only know jumps to sigma_min.
+    None takes what the run's configuration says: its default omega; gamma 0 for a student of ctm and 1 for one of lcd
+    or cd, which only know jumps to sigma_min.
     """
-    network = run_network(folder, STUDENT_FILE, device)
-    omega = run_config(folder).omega_default if omega is None else omega
+    network, config = run_network(folder, STUDENT_FILE, device), run_config(folder)
+    omega = config.omega_default if omega is None else omega
+    if gamma is None:
+        gamma = 0.0 if need(config.distillation, "distillation", config).method is MethodName.CTM else 1.0
     logger.info("%s: %d clips", folder, len(bench.trials))
     table = judge_student(network, bench, omega, jumps=jumps, gamma=gamma, more=more)
     write_evaluation(folder, table)
     return table
+
+
+def judge_student_runs(
+    folders: Sequence[Path], bench: Bench, *, swept: Sequence[Path] = (), more: Sequence[Setting] = ()
+) -> None:
+    """Judge every run that was not judged on this bench since it was trained; those in `swept` with `more` settings."""
+    for number, folder in enumerate(folders, 1):
+        settings = tuple(more) if folder in swept else ()
+        if _is_judged(folder, bench, settings):
+            continue
+        logger.info("student %d of %d", number, len(folders))
+        judge_student_run(folder, bench, more=settings)
+
+
+def _is_judged(folder: Path, bench: Bench, settings: Sequence[Setting]) -> bool:
+    found, weights = folder / EVALUATION_FILE, folder / STUDENT_FILE
+    if not found.is_file() or (weights.is_file() and found.stat().st_mtime < weights.stat().st_mtime):
+        return False
+    table = json.loads(found.read_text(encoding="utf-8"))
+    rows = [tuple(row.get(key) for key in ("steps", "omega", "nu", "gamma")) for row in table.get("rows", ())]
+    same_bench = table.get("bench", {}).get("digest") == bench.facts()["digest"]
+    return same_bench and all(dataclasses.astuple(setting) in rows for setting in settings)
 
 
 def judge_teacher_run(
