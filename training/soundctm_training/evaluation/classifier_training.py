@@ -36,7 +36,7 @@ class LabelledMels:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    epochs: int = 10
+    epochs: int = 8
     batch: int = 32
     peak_learning_rate: float = 3e-3
     seed: int = 7
