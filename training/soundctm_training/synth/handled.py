@@ -1,11 +1,11 @@
-"""Small things in the hand: keys and coins."""
+"""Small things in the hand: keys, coins, paper, zippers, scissors."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 from soundctm_training.synth.household import lay_out
-from soundctm_training.synth.notes import gate, ringing
+from soundctm_training.synth.notes import counted, gate, read, ringing, wavetable
 from soundctm_training.synth.primitives import (
     SAMPLE_RATE_HZ,
     Audio,
@@ -16,13 +16,17 @@ from soundctm_training.synth.primitives import (
     band_noise,
     choose,
     decay,
+    equalise,
     log_uniform,
     onsets,
     place,
     room,
+    sine,
     to_samples,
     uniform,
 )
+
+_TEETH = wavetable([1 / n**0.3 for n in range(1, 40)])
 
 
 def _clink(rng: Rng, base_hz: float, tau_seconds: float) -> Audio:
@@ -121,9 +125,124 @@ def coins(rng: Rng, samples: int) -> Rendering:
     return Rendering(room(rng, audio, 0.4, 0.08), {"kind": kind, "surface": surface})
 
 
+def _crumple(rng: Rng, seconds: float) -> Audio:
+    """A sheet crushed: cracks of all sizes, dense where the hand closes, over a soft rustle."""
+    length = to_samples(seconds)
+    swell = gate(length, 0.35 * seconds, 0.5 * seconds)
+    crumple = 0.06 * band_noise(rng, length, 1500, 9000) * swell
+    cracks = []
+    for _ in range(8):
+        crack = to_samples(log_uniform(rng, 0.004, 0.016))
+        centre_hz = log_uniform(rng, 1200, 5000)
+        cracks.append(
+            band_noise(rng, crack, 0.7 * centre_hz, 2.2 * centre_hz) * decay(crack, 0.3 * crack / SAMPLE_RATE_HZ)
+        )
+    for moment in (rng.beta(2.0, 2.6, int(90 * seconds)) * length).tolist():
+        place(crumple, choose(rng, cracks) * np.float32(log_uniform(rng, 0.08, 1.3)), moment)
+    return as_audio(crumple * gate(length, 0.01, 0.05))
+
+
+def _page(rng: Rng, seconds: float) -> Audio:
+    """A page turned: a swish that brightens as the sheet bends over, and the flap where it lands."""
+    length, flap = to_samples(seconds), to_samples(0.12)
+    sweep = np.linspace(0, 1, length, dtype=np.float32)
+    dull, bright = band_noise(rng, length, 700, 2200), band_noise(rng, length, 2500, 9000)
+    swish = (dull * (1 - sweep) + bright * sweep) * np.sin(np.pi * sweep**1.5) ** 2
+    page = np.zeros(length + flap, np.float32)
+    place(page, as_audio(0.7 * swish), 0)
+    landing = band_noise(rng, flap, 250, 4500, -3) * decay(flap, 0.015)
+    place(page, 1.5 * landing, 0.93 * length)
+    return page
+
+
+def _tear(rng: Rng, seconds: float) -> Audio:
+    """A sheet torn: fibres that give way in a rough, ever brighter rasp, and a last jerk."""
+    length = to_samples(seconds)
+    sweep = np.linspace(0, 1, length, dtype=np.float32)
+    rasp = np.abs(band_noise(rng, length, 20, 90)) ** 1.5
+    fibres = band_noise(rng, length, 900, 5000) * (1 - sweep) + 1.2 * band_noise(rng, length, 2500, 13_000) * sweep
+    return as_audio(fibres * (0.15 + 0.5 * rasp) * (0.35 + 0.65 * sweep**2) * gate(length, 0.04, 0.012))
+
+
+def paper(rng: Rng, samples: int) -> Rendering:
+    """Sheets crumpled, pages turned, or sheets torn, one after another."""
+    kind = choose(rng, ("crumpled", "turned", "torn"))
+    pace = choose(rng, ("slow", "quick"))
+    low, high = {"crumpled": (0.45, 1.3), "turned": (0.22, 0.5), "torn": (0.3, 0.95)}[kind]
+    seconds = low * uniform(rng, 1.0, 1.3) if pace == "quick" else high * uniform(rng, 0.9, 1.1)
+    make = {"crumpled": _crumple, "turned": _page, "torn": _tear}[kind]
+    takes = [make(rng, seconds * uniform(rng, 0.9, 1.1)) for _ in range(4)]
+    rest_seconds = 0.1 if kind == "crumpled" else 0.25 if pace == "quick" else 0.6
+    starts = onsets(rng, samples, 0.05, seconds + rest_seconds, seconds + 2 * rest_seconds)
+    audio = lay_out(rng, samples, starts, takes)
+    return Rendering(room(rng, audio, 0.3, 0.05), {"kind": kind, "pace": pace})
+
+
+def _zip(rng: Rng, direction: str, seconds: float) -> Audio:
+    """A slider over the teeth: a buzz whose rate and brightness climb, or fall, and the stop at the end."""
+    length, stop = to_samples(seconds), to_samples(0.05)
+    climb = np.linspace(0, 1, length, dtype=np.float32)
+    if direction == "down":
+        climb = climb[::-1]
+    teeth_hz = uniform(rng, 85, 115) * 2 ** (1.9 * climb)
+    buzz = read(_TEETH, teeth_hz * (1 + 0.005 * band_noise(rng, length, 20, 200)))
+    buzz = as_audio(buzz + 0.15 * band_noise(rng, length, 1500, 12_000) * (0.3 + np.maximum(0, buzz)))
+    scraped = np.zeros(length, np.float32)
+    for index, centre_hz in enumerate((1300.0, 2300.0, 4000.0, 6500.0)):  # the free band of teeth grows shorter
+        weight = np.clip(1 - np.abs(3 * climb - index), 0, 1)
+        scraped += equalise(buzz, 0.75 * centre_hz, 1.5 * centre_hz) * weight * np.float32(1 + 0.5 * index)
+    done = np.zeros(length + stop, np.float32)
+    place(done, as_audio(scraped * gate(length, 0.03, 0.01)), 0)
+    place(done, 0.4 * band_noise(rng, stop, 1500, 9000) * decay(stop, 0.004), length)
+    return done
+
+
+def zipper(rng: Rng, samples: int) -> Rendering:
+    direction = choose(rng, ("up", "down"))
+    pace = choose(rng, ("quick", "slow"))
+    seconds = uniform(rng, 0.28, 0.42) if pace == "quick" else uniform(rng, 0.8, 1.2)
+    takes = [_zip(rng, direction, seconds * uniform(rng, 0.9, 1.1)) for _ in range(3)]
+    starts = onsets(rng, samples, 0.08, 1.25 * seconds + 0.35, 1.25 * seconds + 0.7)
+    audio = lay_out(rng, samples, starts, takes)
+    return Rendering(room(rng, audio, 0.25, 0.05), {"direction": direction, "pace": pace})
+
+
+def _snip(rng: Rng, kind: str, seconds: float) -> Audio:
+    """Blades that part softly, then slide shut: a bright rising scrape, cut through paper or not, and a clack."""
+    parted, shut, clack = to_samples(0.35 * seconds), to_samples(0.4 * seconds), to_samples(0.12)
+    snip = np.zeros(parted + shut + clack, np.float32)
+    place(snip, 0.22 * band_noise(rng, parted, 4000, 9000) * gate(parted, 0.03, 0.03), 0)
+    climb = np.linspace(0, 1, shut, dtype=np.float32)
+    scrape = 0.7 * band_noise(rng, shut, 5500, 15_000) * climb
+    edge_hz = uniform(rng, 3000, 3800) * (1 + 0.7 * climb)
+    scrape = scrape + 0.5 * sine(edge_hz * (1 + 0.02 * band_noise(rng, shut, 30, 400))) * climb
+    if kind == "paper":
+        crunch = np.abs(band_noise(rng, shut, 30, 160))
+        scrape = scrape + 0.9 * band_noise(rng, shut, 900, 4500) * crunch
+    place(snip, as_audio(scrape * gate(shut, 0.01, 0.004)), parted)
+    base_hz = uniform(rng, 2600, 3600)
+    ring = ringing(rng, [(base_hz * r, 0.018 / r**0.5, g) for r, g in ((1.0, 0.9), (1.57, 0.8), (2.4, 0.6))], clack)
+    place(ring, 1.6 * band_noise(rng, 900, 2000, 12_000) * decay(900, 0.003), 0)
+    place(snip, ring * gate(clack, 0.0004, 0.02), parted + shut)
+    return snip
+
+
+def scissors(rng: Rng, samples: int) -> Rendering:
+    kind = choose(rng, ("empty", "paper"))
+    pace = choose(rng, ("quick", "slow"))
+    seconds = uniform(rng, 0.22, 0.3) if pace == "quick" else uniform(rng, 0.5, 0.65)
+    count, starts = counted(rng, samples, seconds, seconds, uniform(rng, 1.2, 1.6))
+    takes = [_snip(rng, kind, seconds) for _ in range(3)]
+    audio = lay_out(rng, samples, starts, takes)
+    return Rendering(room(rng, audio, 0.25, 0.05), {"kind": kind, "pace": pace, "count": count})
+
+
 RECIPES: Mapping[str, Recipe] = {
     "keys": keys,
     "coins": coins,
+    "paper": paper,
+    "zipper": zipper,
+    "scissors": scissors,
 }
 BEDS: tuple[str, ...] = ()  # those of them that other sounds are laid over
-FOREGROUNDS: tuple[str, ...] = ("keys", "coins")  # those that are laid over a bed
+FOREGROUNDS: tuple[str, ...] = ("keys", "coins", "paper", "zipper", "scissors")  # those that are laid over a bed
