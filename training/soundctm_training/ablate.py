@@ -27,7 +27,6 @@ FINISHED = "finished"  # an empty file beside the weights of a student whose bud
 class StudentEntry:
     name: str
     change: tuple[str, ...] = ()
-    gamma: float = 0.0  # of the plans it is judged with
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`python -m soundctm_training.assemble --config FILE --codec FILE --student FILE --card FILE --out DIR`: a bundle.
+"""`soundctm train assemble`: a bundle out of a codec, a student and the text encoder.
 
 Network and decoder weights are stored in half precision, the fixed encoder's tensors in single precision, the text
 encoder in int8; loading widens all of them to single precision.
@@ -6,7 +6,6 @@ encoder in int8; loading widens all of them to single precision.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import shutil
 from collections.abc import Mapping
@@ -16,12 +15,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from soundctm.bundle import CODEC_FILE, NETWORK_FILE, TEXT_FILE, TOKENIZER_FILE, Bundle, write_manifest
+from soundctm.bundle import CODEC_FILE, FAMILIAR_FILE, NETWORK_FILE, TEXT_FILE, TOKENIZER_FILE, Bundle, write_manifest
 from soundctm.codecs.mel import FRAME_SAMPLES
+from soundctm.familiarity import write_familiar_table
 from soundctm.spec import BundleSpec, CodecKind, CodecSpec
 from soundctm_training import synth
-from soundctm_training.config import TrainingConfig, need, read_config
-from soundctm_training.encode import text_spec, write_text_encoder
+from soundctm_training.config import TrainingConfig, need
+from soundctm_training.encode import text_encoder, text_spec, write_text_encoder
+from soundctm_training.familiar import catalogue_captions, familiar_table, separation
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ def assemble(config: TrainingConfig, codec: Path, student: Path, card: Path, lic
     save_file(half(load_file(student)), aside / NETWORK_FILE)
     save_file(half(load_file(codec), _DECODER), aside / CODEC_FILE)
     write_text_encoder(aside / TEXT_FILE, aside / TOKENIZER_FILE)
+    _write_familiar(aside)
     shutil.copyfile(card, aside / CARD_FILE)
     shutil.copyfile(licence, aside / LICENCE_FILE)
     shutil.copyfile(Path(synth.__file__).with_name(ATTRIBUTION_FILE), aside / ATTRIBUTION_FILE)
@@ -78,21 +80,13 @@ def assemble(config: TrainingConfig, codec: Path, student: Path, card: Path, lic
     return bundle
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--codec", type=Path, required=True, help="codec.safetensors of train_codec")
-    parser.add_argument("--student", type=Path, required=True, help="student.safetensors of distill")
-    parser.add_argument("--card", type=Path, required=True, help="the model card")
-    parser.add_argument("--licence", type=Path, required=True, help="text of the licence")
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    assemble(
-        read_config(arguments.config), arguments.codec, arguments.student, arguments.card, arguments.licence,
-        arguments.out,
+def _write_familiar(folder: Path) -> None:
+    """By which the daemon tells a prompt the student does not know; how well it does is logged."""
+    encoder = text_encoder()
+    table = familiar_table(catalogue_captions(), encoder)
+    write_familiar_table(table, folder / FAMILIAR_FILE)
+    found = separation(table, encoder)
+    logger.info(
+        "prompts below a similarity of %.3f are called unfamiliar: %.3f of the held-out ones, and of the unknown %s",
+        table.threshold, found.held_out, ", ".join(f"{share:.2f} ({kind})" for kind, share in found.unknown.items()),
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
 
-from soundctm.errors import SoundCTMError
+from soundctm_training.commands import run_command, show_plan
 from soundctm_training.config import ConfigError, TrainingConfig, need, read_config
 from soundctm_training.data.settings import DataSettings
-from soundctm_training.runs import Budget, plain
+from soundctm_training.judging_cli import add_judging
+from soundctm_training.runs import Budget
 
-console = Console(stderr=True)
 app = typer.Typer(
     help="Train, distil and prove: from captioned audio to a bundle.", no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+add_judging(app)
 
 ConfigFile = Annotated[Path, typer.Argument(help="TOML configuration; docs/train.md lists its tables")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="table.key=value on top of the file; repeatable")]
@@ -33,18 +29,6 @@ Steps = Annotated[int | None, typer.Option(help="budget in steps; resumes bit fo
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the resolved configuration and the plan, then leave")]
 
 
-def run_command(command: Callable[[], None]) -> None:
-    """Run a stage with its log on stderr; an error of ours is one sentence and exit code 1."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)], force=True
-    )
-    try:
-        command()
-    except SoundCTMError as error:
-        console.print(f"[bold red]error[/]: {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
-
-
 def chosen_budget(minutes: float | None, steps: int | None, from_file: Budget | None, stage: str) -> Budget:
     """The command's, else the file's. Raises ConfigError when neither says how long."""
     if minutes is not None or steps is not None:
@@ -52,11 +36,6 @@ def chosen_budget(minutes: float | None, steps: int | None, from_file: Budget | 
     if from_file is None:
         raise ConfigError(f"no budget for {stage}: give --steps or --minutes, or [budget.{stage}] in the file")
     return from_file
-
-
-def show_plan(config: TrainingConfig, **facts: object) -> None:
-    """What --dry-run prints: JSON on standard output."""
-    typer.echo(json.dumps({"config": plain(config), "plan": plain(facts)}, indent=1))
 
 
 def load(config_file: Path, changes: list[str] | None) -> TrainingConfig:

@@ -1,8 +1,7 @@
-"""Judging models: `python -m soundctm_training.evaluate classifier | bundle`."""
+"""Judging models: the classifier that judges, and a bundle judged by it."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import time
@@ -201,54 +200,3 @@ def _write_sheet(
         for index, (label, texts) in enumerate(prompts.items())
     }
     write_sheet(path, ["synthesised", *(f"{steps} jumps" for steps in SHEET_STEPS)], rows)
-
-
-def _run_classifier(options: argparse.Namespace) -> None:
-    pools = tuple(options.pools or ())
-    make_classifier(
-        ClassifierOptions(
-            options.out, pools, recordings=options.recordings, seed=options.seed, test_seed=options.test_seed,
-            training=TrainingSettings(epochs=options.epochs),
-        )
-    )
-
-
-def _run_bundle(options: argparse.Namespace) -> None:
-    chosen = {name: value for name, value in vars(options).items() if name != "run"}
-    evaluate_bundle(BundleOptions(**{**chosen, "steps": tuple(options.steps)}))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(required=True)
-    train = commands.add_parser("classifier", help="train the classifier that judges")
-    train.set_defaults(run=_run_classifier)
-    train.add_argument("--out", type=Path, required=True, help="file to write")
-    train.add_argument("--pools", type=Path, nargs="+", help="folders that `synthesise` wrote; none = draw fresh clips")
-    train.add_argument("--recordings", type=Path, help="folder of CC0 recordings, for clips drawn fresh")
-    train.add_argument("--seed", type=int, default=ClassifierOptions.seed, help="seed of clips drawn fresh")
-    train.add_argument("--test-seed", type=int, default=ClassifierOptions.test_seed, help="seed of the tested clips")
-    train.add_argument("--epochs", type=int, default=TrainingSettings.epochs)
-    bundle = commands.add_parser("bundle", help="judge a bundle on the held-out prompts")
-    bundle.set_defaults(run=_run_bundle)
-    bundle.add_argument("--bundle", required=True, help="name or folder of the bundle")
-    bundle.add_argument("--classifier", type=Path, required=True, help="the classifier's file")
-    bundle.add_argument("--out", type=Path, required=True, help="file to write")
-    bundle.add_argument("--training-data", type=Path, help="training pools: checks that nothing judged is in them")
-    bundle.add_argument("--steps", type=int, nargs="+", default=list(BundleOptions.steps), help="numbers of jumps")
-    bundle.add_argument("--per-class", type=int, default=BundleOptions.per_class, help="held-out prompts of each class")
-    for name, kind in (("seeds-per-prompt", int), ("real-per-class", int), ("retrieval-prompts", int),
-                       ("retrieval-seeds", int), ("first-seed", int), ("seconds", float)):
-        bundle.add_argument(f"--{name}", type=kind, default=getattr(BundleOptions, name.replace("-", "_")))
-    bundle.add_argument("--sheet", type=Path, help="PNG of spectrograms to write as well")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options = _parser().parse_args(arguments)
-    options.run(options)
-
-
-if __name__ == "__main__":
-    main()
