@@ -18,6 +18,7 @@ from soundctm_training.synth import (
     machines,
     strikes,
     tonal,
+    tools,
     vehicles,
     water,
     weather,
@@ -60,10 +61,11 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         **instruments.RECIPES,
         **electronics.RECIPES,
         **strikes.RECIPES,
+        **tools.RECIPES,
     }
 )
 LABELS = tuple(RECIPES)
-_MODULES = (creatures, wet, vehicles, household, handled, instruments, electronics, strikes)
+_MODULES = (creatures, wet, vehicles, household, handled, instruments, electronics, strikes, tools)
 BEDS = (
     *("rain", "wind", "fire", "waves", "stream", "crickets", "drone", "engine"),
     *(label for module in _MODULES for label in module.BEDS),
