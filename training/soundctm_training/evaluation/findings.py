@@ -16,7 +16,9 @@ RULE = (
     "prompts, seeds and noise. An ordering counts as **reproduced** when the mean difference has the paper's sign and "
     "exceeds 2 standard errors of the paired differences, **not reproduced** when it exceeds them with the other "
     "sign, **within error** otherwise. Where the paper finds no difference, within error is reproduced and anything "
-    "beyond 2 standard errors is not. With fewer than two pairs the standard error is unknown: **undecided**."
+    "beyond 2 standard errors is not. With fewer than two pairs the standard error is unknown: **undecided**. The "
+    "rule speaks of other student seeds on these prompts, not of other prompts, and of few seeds: 2 standard errors of "
+    "three pairs are exceeded by chance about one time in five."
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import logging
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,7 +152,8 @@ def write_pages(lines: Sequence[Line], out: Path, title: str) -> Path:
     """index.html over the files already there, and one contact sheet of all spectrograms."""
     columns = [clip.name for clip in lines[0].clips]
     rows: Mapping[str, Sequence[Audio]] = {
-        f"{line.label}\n{line.prompt[:34]}": [clip.audio for clip in line.clips] for line in lines
+        "\n".join((f"{number} {line.label}", *textwrap.wrap(line.prompt, 24)[:2])): [clip.audio for clip in line.clips]
+        for number, line in enumerate(lines, 1)
     }
     write_sheet(out / SHEET_FILE, columns, rows)
     parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"

@@ -81,6 +81,9 @@ def _variant_rows(groups: Groups, variants: list[Variant], metrics: tuple[Metric
 def distance_section(groups: Groups) -> Section:
     """Tables 1 and 12."""
     variants = [v for v in groups.students if v.method == CTM and v.denoising and not v.others]
+    title = "Tables 1 and 12: the distance and where it is taken"
+    if not variants:
+        return Section(title, "No ctm student with the DSM loss was judged.")
     table = Table("Distance and match point", ("student", "jumps", *(m.name for m in QUALITY)),
                   _variant_rows(groups, variants, QUALITY))
     reference, findings = groups.reference, []
@@ -100,7 +103,7 @@ def distance_section(groups: Groups) -> Section:
             )
             findings.append(between(groups, reference, other, at(count), claim, metric, expected, paper))
     note = "Table 1 (UNet, 16 kHz) at 1 jump; Tables 12 and 13 at 8 and 16, where the paper raises nu and we do not."
-    return Section("Tables 1 and 12: the distance and where it is taken", note, (table,), tuple(findings))
+    return Section(title, note, (table,), tuple(findings))
 
 
 def denoising_section(groups: Groups) -> Section:
@@ -109,6 +112,9 @@ def denoising_section(groups: Groups) -> Section:
     without = [v for v in groups.students if v.method == CTM and not v.denoising]
     twins = [(v, w) for w in without for v in with_loss if (v.distance, v.match, v.others) == (
         w.distance, w.match, w.others)]
+    title = "Table 11: the DSM loss"
+    if not twins:
+        return Section(title, "No two students were judged that differ by the DSM loss alone.")
     table = Table("With and without the DSM loss", ("student", "jumps", *(m.name for m in QUALITY)),
                   _variant_rows(groups, [v for pair in twins for v in pair], QUALITY))
     findings: list[Finding] = []
@@ -124,7 +130,7 @@ def denoising_section(groups: Groups) -> Section:
         for metric, paper in ((FRECHET, "108.7 > 77.9"), (KL, "2.60 > 1.74")):
             claim = f"without DSM 16 jumps worse than 1: {b}"
             findings.append(within(groups.students[b], at(16), at(1), claim, metric, WORSE, paper))
-    return Section("Table 11: the DSM loss", "The paper's 8 and 16 jumps use nu 5.", (table,), tuple(findings))
+    return Section(title, "The paper's 8 and 16 jumps use nu 5.", (table,), tuple(findings))
 
 
 def guidance_section(groups: Groups) -> Section:
