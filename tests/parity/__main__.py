@@ -35,8 +35,6 @@ def report(outcome: Outcome, console: Console) -> None:
         limit = f"{worst.tolerance.limit:.0e} {worst.tolerance.law}"
         tensor = escape(worst.tensor.split(":", 1)[1])
         table.add_row(group, str(len(comparisons)), f"{worst.error:.1e}", limit, tensor, verdict)
-    for name, tensors in outcome.uncovered.items():
-        table.add_row(name, "-", "-", "-", f"{tensors} tensors", "not covered yet")
     console.print(table)
     for group, sentence in outcome.problems:
         console.print(f"[red]OFF[/] {escape(group)}: {escape(sentence)}", highlight=False, soft_wrap=True)

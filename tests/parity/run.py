@@ -8,17 +8,23 @@ from pathlib import Path
 
 import torch
 
-from parity import heun, networks, samplers, text, vae
+from parity import augment, draws, heun, networks, samplers, text, training, vae
 from parity.golden import Golden, Outcome
 from soundctm.errors import SoundCTMError
 
-_WHOLE: dict[str, Callable[[Golden], None]] = {text.GROUP: text.check, vae.GROUP: vae.check}
+_WHOLE: dict[str, Callable[[Golden], None]] = {
+    text.GROUP: text.check,
+    vae.GROUP: vae.check,
+    augment.GROUP: augment.check,
+    draws.GROUP: draws.check,
+}
 _PER_VERSION: dict[str, Callable[[Golden, str], None]] = {
     "student": networks.check_student,
     "teacher": networks.check_teacher,
     "samplers": samplers.check_samplers,
     "heun": heun.check,
     "end_to_end": samplers.check_end_to_end,
+    "training": training.check,
 }
 # how broken or absent data shows itself in the checks
 _FAULTS = (SoundCTMError, KeyError, IndexError, ValueError, TypeError, OSError, RuntimeError)
@@ -52,7 +58,7 @@ def check_folder(folder: Path, only: Collection[str] | None = None) -> Outcome:
 
 def _run(outcome: Outcome, group: str, check: Callable[[], None]) -> None:
     try:
-        with torch.inference_mode():
+        with torch.no_grad():  # training turns gradients on again
             check()
     except _FAULTS as error:
         outcome.problems.append((group, f"cannot be checked: {type(error).__name__}: {error}"))

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from parity.__main__ import main
+from parity.plain_training import TRAIN_ARGS, write_augment, write_training
 from parity.run import check_folder
 from soundctm.codecs.dac import GaussianDAC
 from soundctm.networks import preconditioning as edm
@@ -42,14 +43,19 @@ POINTS, FRAMES, DAC = 12, 5, {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("golden")
-    with torch.random.fork_rng(), torch.inference_mode():
+    with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         conditions = _write_text(folder)
         codec = _write_vae(folder)
         for version, spec in SPECS.items():
-            _write_version(folder, version, spec, conditions[version], codec)
+            student, teacher = _write_version(folder, version, spec, conditions[version], codec)
+            with torch.enable_grad():
+                write_training(folder / version, student, teacher, conditions[version], codec, DIFFUSION, POINTS)
+        write_augment(folder)
     train_args = {"sigma_data": 0.5, "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7, "start_scales": POINTS}
+    train_args |= TRAIN_ARGS
     settings = {"sigma_min": 0.01, "sigma_max": 30.0, "dit": {"v2": _config(SPECS["v2"])}, "text": {"heads": 4}}
+    settings |= {"w_range": [1.5, 4.0]}  # train_args_base has another range
     _write_json(folder / "config.json", {"settings": settings, "train_args_base": {**train_args, "rho": 5}})
     return folder
 
@@ -62,6 +68,7 @@ def test_and_is_really_compared(folder: Path) -> None:
     outcome = check_folder(folder)
     compared = {comparison.tensor.split(":")[1].split("[")[0] for comparison in outcome.comparisons}
     expected = {"run b/traj", "case a/after_step_1", "feature_2", "int.hidden_2_rows02", "sigmas_N3", "waveform"}
+    expected |= {"C/l2 at zero/grad.postprocess_conv.weight", "C/no lambda/grad_norms.postprocess_conv.weight"}
     assert expected <= compared
 
 
@@ -139,7 +146,9 @@ def _network(spec: DiTSpec) -> DiT:
     return network
 
 
-def _write_version(folder: Path, version: str, spec: DiTSpec, conditions: Tensor, codec: GaussianDAC) -> None:
+def _write_version(
+    folder: Path, version: str, spec: DiTSpec, conditions: Tensor, codec: GaussianDAC
+) -> tuple[DiT, DiT]:
     student = _network(spec)
     meta = {} if version == "v2" else {"dit_config": _config(spec)}  # v2's sizes stand in the settings only
     _write(folder, f"{version}/student", {f"dit.{k}": v for k, v in student.state_dict().items()}, meta)
@@ -153,6 +162,7 @@ def _write_version(folder: Path, version: str, spec: DiTSpec, conditions: Tensor
     _write_cases(folder, version, student, teacher, conditions)
     _write_sampling(folder, version, student, conditions, codec)
     _write_heun(folder, version, teacher, conditions)
+    return student, teacher
 
 
 def _write_cases(folder: Path, version: str, student: DiT, teacher: DiT, conditions: Tensor) -> None:

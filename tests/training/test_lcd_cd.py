@@ -15,7 +15,8 @@ from soundctm.spec import DiffusionSpec
 from soundctm_training.config import ConfigError, build
 from soundctm_training.distillation.cd import Cd, draw_neighbours, snr_weight
 from soundctm_training.distillation.consistency import Step, consistency_target
-from soundctm_training.distillation.lcd import LEAPS, Lcd, draw_leap, pseudo_huber
+from soundctm_training.distillation.distances import pseudo_huber
+from soundctm_training.distillation.lcd import LEAPS, Lcd, draw_leap
 from soundctm_training.distillation.methods import make_method
 from soundctm_training.distillation.settings import CdSettings, Distillation, LcdSettings, LeapSolver
 from soundctm_training.distillation.solver import heun

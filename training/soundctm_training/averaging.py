@@ -15,6 +15,13 @@ def learning_rate_factor(step: int, share: float, warmup_steps: int, floor: floa
     return min(1.0, (step + 1) / max(warmup_steps, 1)) * (floor + (1 - floor) * cosine)
 
 
+def follow(target: nn.Module, network: nn.Module, decay: float) -> None:
+    """Target = decay target + (1 - decay) network, of the parameters; buffers stay (SoundCTM section 2, mu)."""
+    kept, current = ([p.detach() for p in module.parameters()] for module in (target, network))
+    torch._foreach_mul_(kept, decay)
+    torch._foreach_add_(kept, current, alpha=1 - decay)
+
+
 class Average:
     """Exponential moving average of a network's parameters; young averages forget faster."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from soundctm.networks.dit import DiT
-from soundctm_training.averaging import Average
+from soundctm_training.averaging import Average, follow
 from soundctm_training.config import TrainingConfig, need
 from soundctm_training.dataset import EMPTY, Batch, Dataset, describe, draw_batch
 from soundctm_training.distillation.draws import draw_omega, grid
@@ -95,17 +95,9 @@ class Distiller:
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * rate
         self.optimiser.step()
-        self._follow()
+        follow(self.networks.target, self.networks.student, self.settings.target_ema)
         self.average.update(self.networks.student)
         return result
-
-    def _follow(self) -> None:
-        """Target = mu target + (1 - mu) student."""
-        target, student = (
-            [parameter.detach() for parameter in network.parameters()]
-            for network in (self.networks.target, self.networks.student)
-        )
-        torch._foreach_lerp_(target, student, 1 - self.settings.target_ema)
 
     def state(self) -> dict[str, Any]:
         return {

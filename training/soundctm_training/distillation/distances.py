@@ -26,18 +26,17 @@ def distance(
         with torch.no_grad():
             wanted = teacher_features(teacher, target, *options)
         return feature_distance(teacher_features(teacher, estimate, *options), wanted, settings.feature_reduction)
-    difference = estimate - target
     if settings.distance is Distance.L2:
-        return difference.square().mean((1, 2))
+        return (estimate - target).square().mean((1, 2))
     if settings.distance is Distance.L1:
-        return difference.abs().mean((1, 2))
+        return (estimate - target).abs().mean((1, 2))
     c = huber_constant(estimate[0].numel()) if settings.huber_c is None else settings.huber_c
-    return pseudo_huber(difference, c)
+    return pseudo_huber(estimate, target, c)
 
 
-def pseudo_huber(difference: Tensor, c: float) -> Tensor:
-    """sqrt(d^2 + c^2) - c, mean over the latent: [B, C, T] -> [B]."""
-    huber: Tensor = (difference.square() + c**2).sqrt() - c
+def pseudo_huber(estimate: Tensor, target: Tensor, c: float) -> Tensor:
+    """sqrt(d^2 + c^2) - c of every element, mean over each latent: [B]. Nearly |d| where |d| is far above c."""
+    huber: Tensor = ((estimate - target).square() + c**2).sqrt() - c
     return huber.mean((1, 2))
 
 

@@ -54,12 +54,14 @@ def draw_indices(batch: int, settings: Distillation, generator: np.random.Genera
     steps = 1 + int(generator.choice(len(weights), p=weights))
     last = settings.grid_points - 1
     t = generator.integers(0, last - steps + 1, size=batch)
-    high = np.minimum(generator.integers(0, 2, size=batch), last - steps)
-    t = np.where(generator.random(batch) < settings.top_t, high, t)
+    if settings.top_t > 0:
+        high = np.minimum(generator.integers(0, 2, size=batch), last - steps)
+        t = np.where(generator.random(batch) < settings.top_t, high, t)
     s = generator.integers(t + steps, last + 1)
-    where = generator.random(batch)
-    s = np.where(where < settings.end_s, last, s)
-    s = np.where(where > 1 - settings.next_s, t + steps, s)
+    if settings.end_s > 0 or settings.next_s > 0:
+        where = generator.random(batch)
+        s = np.where(where < settings.end_s, last, s)
+        s = np.where(where >= 1 - settings.next_s, t + steps, s)
     return Indices(torch.from_numpy(t), torch.from_numpy(s), steps)
 
 
@@ -83,10 +85,10 @@ def low_level(normal: Tensor) -> Tensor:
     return (_LOW_MEAN + _LOW_STD * normal).exp()
 
 
-def high_level(uniform: Tensor, diffusion: DiffusionSpec) -> Tensor:
-    """DSM levels of the upper law from draws of U[0, 1): xi = 0.7 u on the Karras map (Karras et al. 2022, eq. 5)."""
+def high_level(uniform: Tensor, diffusion: DiffusionSpec, share: float = _HIGH_SHARE) -> Tensor:
+    """DSM levels of the upper law from draws u of U[0, 1): xi = share u on the map of Karras et al. 2022, eq. 5."""
     ends = diffusion.sigma_max ** (1 / diffusion.rho), diffusion.sigma_min ** (1 / diffusion.rho)
-    root: Tensor = ends[0] + _HIGH_SHARE * uniform * (ends[1] - ends[0])
+    root: Tensor = ends[0] + share * uniform * (ends[1] - ends[0])
     return root**diffusion.rho
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from soundctm.spec import DiffusionSpec
 from soundctm_training.distillation.consistency import Step, consistency_estimate, consistency_target, disturbed
+from soundctm_training.distillation.distances import pseudo_huber
 from soundctm_training.distillation.settings import LcdSettings, LeapSolver
 from soundctm_training.distillation.solver import Denoiser
 from soundctm_training.distillation.values import Contexts, Networks, StepLosses
@@ -76,9 +77,3 @@ def heun_leap(denoise: Denoiser, z: Tensor, start: Tensor, end: Tensor) -> Tenso
 
 
 LEAPS = {LeapSolver.DDIM: ddim_leap, LeapSolver.HEUN: heun_leap}
-
-
-def pseudo_huber(estimate: Tensor, target: Tensor, c: float) -> Tensor:
-    """sqrt(d^2 + c^2) - c of every element, mean over each clip: [B]. Nearly |d| where |d| is far above c."""
-    distance: Tensor = ((estimate - target).square() + c**2).sqrt() - c
-    return distance.mean((1, 2))
