@@ -7,7 +7,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: run test daw parity check stubs benchmark clean
+TRAIN  := $(BIN)/soundctm train
+RUNS   ?= out
+WORKERS ?= 2
+JUDGE  := training/classifier.safetensors
+RECORDINGS ?=
+
+.PHONY: run test daw parity check stubs benchmark starter ablations report listen clean
 
 run: $(VENV)/.installed
 	@$(BIN)/soundctm generate "$$PROMPT" --refine-steps 16
@@ -34,6 +40,34 @@ stubs: $(VENV)/.installed-dev
 
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/first_clip.py
+
+# The starter's weights from data to bundle; hours on two CPU cores. A stopped stage goes on where it was.
+STARTER := $(RUNS)/starter
+starter: $(VENV)/.installed-dev
+	test -f $(STARTER)/pools/.drawn || ($(TRAIN) synthesise training/configs/starter_data.toml -o $(STARTER)/pools --workers $(WORKERS) $(if $(RECORDINGS),--recordings $(RECORDINGS)) && touch $(STARTER)/pools/.drawn)
+	$(TRAIN) codec training/configs/starter.toml --data $(STARTER)/pools -o $(STARTER)/codec
+	$(TRAIN) encode training/configs/starter.toml --data $(STARTER)/pools --codec $(STARTER)/codec -o $(STARTER)/latents --workers $(WORKERS)
+	$(BIN)/torchrun --nproc-per-node $(WORKERS) -m soundctm_training.cli teacher training/configs/starter.toml --latents $(STARTER)/latents -o $(STARTER)/teacher
+	$(BIN)/torchrun --nproc-per-node $(WORKERS) -m soundctm_training.cli distill training/configs/starter.toml --latents $(STARTER)/latents --teacher $(STARTER)/teacher/teacher.safetensors -o $(STARTER)/student
+	$(TRAIN) assemble training/configs/starter.toml --codec $(STARTER)/codec/codec.safetensors --student $(STARTER)/student/student.safetensors --card training/MODEL_CARD.md --licence LICENSE -o $(STARTER)/bundle
+	$(TRAIN) evaluate $(STARTER)/bundle --classifier $(JUDGE) --training-data $(STARTER)/pools -o $(STARTER)/evaluation.json
+
+# The students of the report, from data to judged runs.
+ABLATION := $(RUNS)/ablation
+ablations: $(VENV)/.installed-dev
+	test -f $(ABLATION)/pools/.drawn || ($(TRAIN) synthesise training/configs/ablation_data.toml -o $(ABLATION)/pools --seed 21 --workers $(WORKERS) && touch $(ABLATION)/pools/.drawn)
+	$(TRAIN) encode training/configs/ablation.toml --data $(ABLATION)/pools --codec model/soundctm/starter/bundle -o $(ABLATION)/latents --workers $(WORKERS)
+	$(TRAIN) teacher training/configs/ablation.toml --latents $(ABLATION)/latents -o $(ABLATION)/runs/teacher
+	for students in ablations ablation_options; do $(TRAIN) ablate training/configs/$$students.toml --latents $(ABLATION)/latents --teacher $(ABLATION)/runs/teacher/teacher.safetensors -o $(ABLATION)/runs || exit 1; done
+	$(TRAIN) judge $(ABLATION)/runs/*_seed* --teacher $(ABLATION)/runs/teacher --codec model/soundctm/starter/bundle --classifier $(JUDGE) --labels-of training/configs/ablation_data.toml $(foreach seed,1 2 3,--swept $(ABLATION)/runs/ctm_teacher_s_seed$(seed))
+
+# Every table and plot again, from the judged runs that are committed; RESULTS=folder for others.
+RESULTS ?= training/results
+report: $(VENV)/.installed-dev
+	$(TRAIN) report $(RESULTS)/* -o docs/report
+
+listen: $(VENV)/.installed-dev
+	$(TRAIN) listen --classifier $(JUDGE) -o $(RUNS)/listen $(if $(RECORDINGS),--recordings $(RECORDINGS))
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

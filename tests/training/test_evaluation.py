@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from soundctm_training.evaluate import main
+from soundctm_training.evaluate import BundleOptions, ClassifierOptions, evaluate_bundle, make_classifier
 from soundctm_training.evaluation.bundle import judge_ratios
 from soundctm_training.evaluation.classifier import (
     ClassifierFileError,
@@ -166,15 +166,15 @@ def test_prompts_of_every_class_are_chosen_and_a_class_without_is_named() -> Non
         chosen_prompts(("rain", "unicorn"), 3)
 
 
-def test_the_bundle_command_fills_the_whole_table(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+def test_judging_a_bundle_fills_the_whole_table(tiny_bundle_dir: Path, tmp_path: Path) -> None:
     labels = ("rain", "bell", "gun")
     save_classifier(SoundClassifier(labels), tmp_path / "classifier.safetensors")
     out = tmp_path / "report.json"
-    main(
-        f"bundle --bundle {tiny_bundle_dir} --classifier {tmp_path / 'classifier.safetensors'} --steps 1 2 "
-        f"--per-class 1 --seeds-per-prompt 1 --real-per-class 1 --retrieval-prompts 2 --retrieval-seeds 3 "
-        f"--seconds 0.5 --out {out} --sheet {tmp_path / 'sheet.png'}".split()
+    options = BundleOptions(
+        str(tiny_bundle_dir), tmp_path / "classifier.safetensors", out, steps=(1, 2), per_class=1, seeds_per_prompt=1,
+        real_per_class=1, retrieval_prompts=2, retrieval_seeds=3, seconds=0.5, sheet=tmp_path / "sheet.png",
     )
+    evaluate_bundle(options)
     report = json.loads(out.read_text(encoding="utf-8"))
     assert report["bundle"] == "tiny" and set(report["jumps"]) == {"1", "2"} and not report["freshness_checked"]
     for table in (*report["jumps"].values(), *report["real"].values()):
@@ -186,6 +186,6 @@ def test_the_bundle_command_fills_the_whole_table(tiny_bundle_dir: Path, tmp_pat
     assert (tmp_path / "sheet.png").stat().st_size > 0
 
 
-def test_the_classifier_command_refuses_a_test_seed_that_drew_the_training_clips(tmp_path: Path) -> None:
+def test_the_classifier_refuses_a_test_seed_that_drew_the_training_clips(tmp_path: Path) -> None:
     with pytest.raises(LeakError, match="seed 5"):
-        main(f"classifier --out {tmp_path / 'c.safetensors'} --seed 5 --test-seed 5".split())
+        make_classifier(ClassifierOptions(tmp_path / "c.safetensors", seed=5, test_seed=5))

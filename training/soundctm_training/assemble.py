@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from soundctm_training import synth
 from soundctm_training.config import TrainingConfig, need
 from soundctm_training.encode import text_encoder, text_spec, write_text_encoder
 from soundctm_training.familiar import catalogue_captions, familiar_table, separation
+from soundctm_training.synth.catalogue import LABELS
 
 logger = logging.getLogger(__name__)
 
@@ -61,15 +62,23 @@ def half(tensors: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
     return stored
 
 
-def assemble(config: TrainingConfig, codec: Path, student: Path, card: Path, licence: Path, folder: Path) -> Bundle:
-    """Write the bundle's folder (replaced when it exists) and open it."""
+def assemble(
+    config: TrainingConfig,
+    codec: Path,
+    student: Path,
+    card: Path,
+    licence: Path,
+    folder: Path,
+    labels: Sequence[str] = LABELS,
+) -> Bundle:
+    """Write the bundle's folder (replaced when it exists) and open it. `labels`: the classes the student knows."""
     aside = folder.with_name(folder.name + ".new")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     save_file(half(load_file(student)), aside / NETWORK_FILE)
     save_file(half(load_file(codec), _DECODER), aside / CODEC_FILE)
     write_text_encoder(aside / TEXT_FILE, aside / TOKENIZER_FILE)
-    _write_familiar(aside)
+    _write_familiar(aside, labels)
     shutil.copyfile(card, aside / CARD_FILE)
     shutil.copyfile(licence, aside / LICENCE_FILE)
     shutil.copyfile(Path(synth.__file__).with_name(ATTRIBUTION_FILE), aside / ATTRIBUTION_FILE)
@@ -80,10 +89,11 @@ def assemble(config: TrainingConfig, codec: Path, student: Path, card: Path, lic
     return bundle
 
 
-def _write_familiar(folder: Path) -> None:
+def _write_familiar(folder: Path, labels: Sequence[str]) -> None:
     """By which the daemon tells a prompt the student does not know; how well it does is logged."""
     encoder = text_encoder()
-    table = familiar_table(catalogue_captions(), encoder)
+    captions = [(caption, label) for caption, label in catalogue_captions() if label in set(labels)]
+    table = familiar_table(captions, encoder)
     write_familiar_table(table, folder / FAMILIAR_FILE)
     found = separation(table, encoder)
     logger.info(

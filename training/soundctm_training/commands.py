@@ -29,7 +29,8 @@ def run_command(command: Callable[[], None]) -> None:
     try:
         command()
     except SoundCTMError as error:
-        console.print(f"[bold red]error[/]: {error}", highlight=False, soft_wrap=True)
+        console.print("error:", style="bold red", end=" ")
+        console.print(str(error), highlight=False, markup=False, soft_wrap=True)  # errors name [tables]
         raise typer.Exit(1) from error
 
 

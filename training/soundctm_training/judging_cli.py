@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from soundctm_training.commands import run_command
-from soundctm_training.config import read_config
+from soundctm_training.config import ConfigError, read_config
 
 OMEGAS, NUS = (1.5, 3.0, 5.0), (1.0, 1.5, 2.5)  # swept, as in the paper's figures 5 and 12
 
@@ -23,10 +26,27 @@ def add_judging(app: typer.Typer) -> None:
         app.command()(command)
 
 
+def classes_of(data_file: Path | None) -> tuple[str, ...]:
+    """The classes that a data file draws; without one the whole catalogue. Raises DataConfigError."""
+    from soundctm_training.synth.catalogue import LABELS
+    from soundctm_training.synthesise import DataConfig
+
+    return LABELS if data_file is None else DataConfig.read(data_file).labels
+
+
+def clips_by_length(texts: Sequence[str]) -> dict[int, int]:
+    """Clips of each class by length in frames, from FRAMES=COUNT. Raises ConfigError."""
+    pairs = [re.fullmatch(r"(\d+)=(\d+)", text) for text in texts]
+    if None in pairs:
+        raise ConfigError(f"--clips {' '.join(texts)}: write each as FRAMES=COUNT, such as 432=14")
+    return {int(pair[1]): int(pair[2]) for pair in pairs if pair}
+
+
 def classifier(
     out: Annotated[Path, typer.Option("--out", "-o", help="file to write; its accuracy lies beside it")],
     pools: Annotated[list[Path] | None, typer.Option(help="folder of training pools; repeatable; none = drawn")] = None,
     recordings: Annotated[Path | None, typer.Option(help="folder of CC0 recordings, for clips drawn fresh")] = None,
+    clips: Annotated[list[str] | None, typer.Option(help="FRAMES=clips of each class, such as 432=14")] = None,
     epochs: Annotated[int, typer.Option(help="passes over its clips")] = 8,
 ) -> None:
     """Train the classifier that judges; it hears synthesised and real sounds alone."""
@@ -35,8 +55,10 @@ def classifier(
         from soundctm_training.evaluate import ClassifierOptions, make_classifier
         from soundctm_training.evaluation.classifier_training import TrainingSettings
 
-        training = TrainingSettings(epochs=epochs)
-        make_classifier(ClassifierOptions(out, tuple(pools or ()), recordings=recordings, training=training))
+        options = ClassifierOptions(
+            out, tuple(pools or ()), recordings=recordings, training=TrainingSettings(epochs=epochs)
+        )
+        make_classifier(dataclasses.replace(options, per_label=clips_by_length(clips)) if clips else options)
 
     run_command(command)
 
@@ -46,7 +68,7 @@ def judge(
     teacher: Annotated[Path, typer.Option(help="run folder of their teacher, judged beside them")],
     codec: CodecPath,
     classifier: ClassifierFile,
-    label: Annotated[list[str] | None, typer.Option(help="class to judge; repeatable; none = all")] = None,
+    labels_of: Annotated[Path | None, typer.Option(help="data file whose classes are judged; none = all")] = None,
     swept: Annotated[list[Path] | None, typer.Option(help="student to sweep nu, omega, gamma with; repeatable")] = None,
     prompts: Annotated[int, typer.Option(help="held-out prompts of each class")] = 4,
     seeds: Annotated[int, typer.Option(help="seeds of each prompt")] = 2,
@@ -66,7 +88,7 @@ def judge(
 
         config = run_config(teacher)
         settings = BenchSettings(prompts_per_label=prompts, seeds_per_prompt=seeds)
-        bench = open_bench(config, codec, classifier, settings, label or None)
+        bench = open_bench(config, codec, classifier, settings, classes_of(labels_of))
         judge_ceiling_into(teacher.parent / "ceiling", bench)
         judge_teacher_run(teacher, bench)
         more = [*sweep(OMEGAS, NUS), *gamma_sweep(config.omega_default)]
@@ -139,6 +161,7 @@ def assemble(
     card: Annotated[Path, typer.Option(help="the model card")],
     licence: Annotated[Path, typer.Option(help="text of the licence")],
     out: OutFolder,
+    labels_of: Annotated[Path | None, typer.Option(help="data file of the classes it knows; none = all")] = None,
     change: Annotated[list[str] | None, typer.Option("--set", help="table.key=value on top of the file")] = None,
 ) -> None:
     """Make the bundle that a daemon loads."""
@@ -146,6 +169,7 @@ def assemble(
     def command() -> None:
         from soundctm_training.assemble import assemble as make
 
-        make(read_config(config_file, change or ()), codec, student, card, licence, out)
+        config = read_config(config_file, change or ())
+        make(config, codec, student, card, licence, out, classes_of(labels_of))
 
     run_command(command)
