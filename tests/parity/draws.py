@@ -46,7 +46,9 @@ def check(golden: Golden) -> None:
     data = golden.json(_FILE)
     diffusion = parts.diffusion(golden, data)
     points = int(golden.setting("start_scales", data))
-    settings = official_settings(_LENGTHS, grid_points=points)
+    power = float(golden.setting("heun_step_multiplier", data))
+    settings = official_settings(_LENGTHS, grid_points=points, solver_steps_power=power)
+    share = float(golden.setting("diffusion_mult", data))
     for number, draw in enumerate(data.get("reference_draws", [])):
         indices = draw_indices(len(draw["indices_t"]), settings, Legacy(draw["np_seed"]))  # type: ignore[arg-type]
         exact = {"num_heun_step": [indices.solver_steps], "indices_t": indices.t, "indices_s": indices.s}
@@ -56,7 +58,7 @@ def check(golden: Golden) -> None:
         noise = torch.Generator().manual_seed(draw["torch_seed"])
         for name in (name for name in draw if name.startswith("dsm_sigmas_bs")):
             reference = torch.tensor(draw[name])
-            levels = denoising_levels(len(reference), diffusion, noise)
+            levels = denoising_levels(len(reference), diffusion, noise, high_share=share)
             golden.record(GROUP, f"{_FILE}:draw {number} {name}", levels, reference, Tolerance.RELATIVE)
         _check_weights(draw)
 

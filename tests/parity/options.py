@@ -79,6 +79,7 @@ def settings_of(golden: Golden, *own: Mapping[str, Any]) -> Distillation:
         huber_c=huber_constant(size[0] * size[1] * size[2]),
         consistency_weight=float(golden.setting("consistency_weight", *own)),
         denoising_weight=float(golden.setting("denoising_weight", *own)),
+        denoising_high_share=float(golden.setting("diffusion_mult", *own)),
         denoising_target=reading(golden, "dsm_loss_target", *own),
         denoising_scale=reading(golden, "diffusion_weight_schedule", *own),
         adaptive_lambda=reading(golden, "apply_adaptive_weight", *own),

@@ -137,9 +137,8 @@ def _batch(case: Case, codec: GaussianDAC) -> Batch:
         case.compare(name, levels[index], Tolerance.RELATIVE)
     denoising = None
     if options.reading(case.golden, "diffusion_training", *case.own):
-        share = float(case.golden.setting("diffusion_mult", *case.own))
         low, high = case.read("dsm_sigma_normal"), case.read("dsm_sigma_uniform")
-        level = torch.cat([low_level(low), high_level(high, case.diffusion, share)])
+        level = torch.cat([low_level(low), high_level(high, case.diffusion, settings.denoising_high_share)])
         case.compare("dsm_sigmas", level, Tolerance.RELATIVE)
         denoising = Disturbance(level, case.read("dsm_noise"))
     return Batch(latent, omega, levels, Draws(indices, case.read("noise"), denoising))

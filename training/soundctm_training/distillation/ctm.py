@@ -103,7 +103,8 @@ class Ctm:
         if settings.denoising_weight == 0:
             return Draws(indices, normal, None)
         rows = math.ceil(settings.denoising_rows * len(latent))
-        level = denoising_levels(rows, self.diffusion, noise, settings.denoising_levels).to(latent.device)
+        law = (settings.denoising_levels, settings.denoising_high_share)
+        level = denoising_levels(rows, self.diffusion, noise, *law).to(latent.device)
         return Draws(indices, normal, Disturbance(level, standard_normal(latent[:rows].shape, latent, noise)))
 
     def backward_of(

@@ -14,7 +14,7 @@ from soundctm.spec import DiffusionSpec
 from soundctm_training.distillation.settings import DenoisingLevels, Distillation, SolverStepsLaw
 
 _LOW_MEAN, _LOW_STD = -1.2, 1.2  # of ln sigma, for the lower half of the DSM levels
-_HIGH_SHARE = 0.7  # of the Karras map, from sigma_max down, for the upper half
+_HIGH_SHARE = 0.7  # of the Karras map, for the upper half
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def solver_step_weights(settings: Distillation) -> NDArray[np.float64]:
     if settings.solver_steps_law is SolverStepsLaw.TABLE:
         weights = np.asarray(settings.solver_steps, np.float64)
     else:
-        weights = np.arange(1, settings.grid_points, dtype=np.float64)
+        weights = np.arange(1, settings.grid_points, dtype=np.float64) ** settings.solver_steps_power
     return np.asarray(weights / weights.sum())
 
 
@@ -97,6 +97,7 @@ def denoising_levels(
     diffusion: DiffusionSpec,
     generator: torch.Generator,
     law: DenoisingLevels = DenoisingLevels.BY_POSITION,
+    high_share: float = _HIGH_SHARE,
 ) -> Tensor:
     """DSM levels [count], half of them by the lower law.
 
@@ -107,7 +108,9 @@ def denoising_levels(
     if law is DenoisingLevels.BY_CHANCE:
         lower = torch.rand(count, generator=generator, device=device) < 0.5
         low = low_level(torch.randn(count, generator=generator, device=device))
-        return torch.where(lower, low, high_level(torch.rand(count, generator=generator, device=device), diffusion))
+        uniform = torch.rand(count, generator=generator, device=device)
+        return torch.where(lower, low, high_level(uniform, diffusion, high_share))
     half = count // 2
     low = low_level(torch.randn(half, generator=generator, device=device))
-    return torch.cat([low, high_level(torch.rand(count - half, generator=generator, device=device), diffusion)])
+    uniform = torch.rand(count - half, generator=generator, device=device)
+    return torch.cat([low, high_level(uniform, diffusion, high_share)])

@@ -89,7 +89,7 @@ class SolverStepsLaw(Enum):
     """The probability of k Heun steps between t and u, one k for a batch."""
 
     TABLE = "table"          # `solver_steps`
-    WEIGHTED = "weighted"    # k / (1 + 2 + ... + N-1)
+    WEIGHTED = "weighted"    # k^power / (1^power + 2^power + ... + (N-1)^power), power = `solver_steps_power`
 
 
 class DenoisingTarget(Enum):
@@ -160,6 +160,7 @@ class Distillation:
 
     solver_steps_law: SolverStepsLaw = SolverStepsLaw.TABLE
     solver_steps: tuple[float, ...] = (1.0,)  # probability of 1, 2, ... Heun steps, where the law is the table
+    solver_steps_power: float = 1.0
     top_t: float = 0.0       # added probability that t is one of the two highest levels
     end_s: float = 0.0       # added probability that s is sigma_min
     next_s: float = 0.0      # added probability that s is u
@@ -180,6 +181,7 @@ class Distillation:
     denoising_target: DenoisingTarget = DenoisingTarget.Z_0
     denoising_scale: DenoisingScale = DenoisingScale.EDM
     denoising_levels: DenoisingLevels = DenoisingLevels.BY_POSITION
+    denoising_high_share: float = 0.7  # of the Karras map, from sigma_max down, that the upper law covers
     adaptive_lambda: bool = True  # lambda_DSM from the gradients of both losses
     fixed_lambda: float = 1.0  # lambda_DSM, where it is not adaptive
     lambda_max: float = 1000.0
@@ -189,7 +191,7 @@ class Distillation:
         _at_least("grid_points", self.grid_points, 2)
         _at_least("omega_max", self.omega_max, self.omega_min)
         _check_solver_steps(self)
-        for name in ("top_t", "end_s", "next_s", "denoising_rows", "target_ema", "final_ema"):
+        for name in ("top_t", "end_s", "next_s", "denoising_rows", "denoising_high_share", "target_ema", "final_ema"):
             _at_least(name, getattr(self, name), 0)
             _at_most(name, getattr(self, name), 1)
         if self.end_s + self.next_s > 1:
