@@ -213,7 +213,6 @@ def _before(folder: Path, tensor: str, meta: Description) -> torch.Tensor:
         ("v1/training", "v1/training", ("cases", 0, "args", "loss_type"), "l2"),
         ("v1/training", "v1/training", ("cases", 0, "args", "match_point"), "z0"),
         ("v1/training", "v1/training", ("cases", 0, "args", "loss_type"), "something new"),
-        ("v1/training", "v1/training", ("cases", 0, "args", "an_option"), 1),
         ("v1/training", "v1/training", ("cases", 0, "a_result"), 1.0),
         ("v1/training", "v1/training", ("cases", 0, "w_max"), 6.0),
         ("v1/training", "v1/training", ("optbig", "student_sum_after"), 285.73),
