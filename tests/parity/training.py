@@ -17,7 +17,7 @@ from parity.golden import Golden, GoldenFile, Tolerance
 from soundctm.checkpoints import official
 from soundctm.codecs.dac import GaussianDAC
 from soundctm.networks.dit import DiT
-from soundctm_training.distillation.ctm import Ctm, Draws, Terms
+from soundctm_training.distillation.ctm import Ctm, DenoisingDraws, Draws, Terms
 from soundctm_training.distillation.draws import Indices, grid, high_level, low_level
 from soundctm_training.distillation.settings import Distillation
 from soundctm_training.distillation.values import Contexts, Networks
@@ -140,7 +140,8 @@ def _batch(case: Case, codec: GaussianDAC) -> Batch:
         low, high = case.read("dsm_sigma_normal"), case.read("dsm_sigma_uniform")
         level = torch.cat([low_level(low), high_level(high, case.diffusion, settings.denoising_high_share)])
         case.compare("dsm_sigmas", level, Tolerance.RELATIVE)
-        denoising = Disturbance(level, case.read("dsm_noise"))
+        rows = torch.arange(len(level))
+        denoising = DenoisingDraws(rows, Disturbance(level, case.read("dsm_noise")), len(level))
     return Batch(latent, omega, levels, Draws(indices, case.read("noise"), denoising))
 
 

@@ -66,7 +66,7 @@ def step(networks: Networks, settings: Distillation, **changes: Any) -> tuple[Te
     tokens = torch.randn((ROWS, 4, 16), generator=generator)
     empty = torch.zeros((ROWS, 4, 16))
     made = Ctm(settings, CONFIG.diffusion)
-    draws = made.draw(latent, np.random.default_rng(2), torch.Generator().manual_seed(3))
+    draws = made.draw(latent.shape, np.random.default_rng(2), torch.Generator().manual_seed(3))
     networks.student.zero_grad()
     contexts = Contexts(
         networks.student.encode_context(tokens), networks.target.encode_context(tokens),

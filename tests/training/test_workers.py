@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import socket
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import distributed, multiprocessing, nn
 
 from small_training import CONFIG, dataset
+from soundctm.networks.dit import DiT
+from soundctm_training.distill import STUDENT_FILE, Distiller
+from soundctm_training.distillation.settings import MethodName
 from soundctm_training.loop import train
 from soundctm_training.runs import METRICS, Budget
 from soundctm_training.train_teacher import TeacherTrainer
@@ -21,6 +26,15 @@ RUN = dataclasses.replace(
     CONFIG, reporting=dataclasses.replace(CONFIG.reporting, report_steps=1, tensorboard=False)
 )
 STEPS = Budget(steps=4)
+METHODS = tuple(MethodName)
+
+
+def distiller(method: MethodName, workers: Workers = ALONE) -> Distiller:
+    """Of a teacher drawn from a seed; its DSM loss sees half of each batch."""
+    assert RUN.network is not None and RUN.distillation is not None
+    torch.manual_seed(0)
+    config = dataclasses.replace(RUN, distillation=dataclasses.replace(RUN.distillation, method=method))
+    return Distiller(config, dataset(), DiT(RUN.network), workers)
 
 
 def join(rank: int, port: int) -> Workers:
@@ -42,6 +56,8 @@ def work(rank: int, port: int, folder: str) -> None:
     agreed = [workers.agree(0.25 + rank), workers.any(rank == 1), workers.any(False)]
     torch.save([network.weight.grad, network.bias.grad, agreed], Path(folder) / f"{rank}.pt")
     train(lambda: TeacherTrainer(RUN, dataset(), workers), RUN, Path(folder) / "teacher", STEPS, workers)
+    for method in METHODS:
+        train(functools.partial(distiller, method, workers), RUN, Path(folder) / method.value, STEPS, workers)
     distributed.destroy_process_group()
 
 
@@ -73,6 +89,18 @@ def test_two_workers_train_the_teacher_of_one(together: Path, tmp_path: Path) ->
     assert len(alone) == len(shared) == STEPS.steps
     for one, two in zip(alone, shared, strict=True):  # sums over rows in another order: float32's rounding
         assert two == pytest.approx(one, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_workers_distil_the_student_of_one(method: MethodName, together: Path, tmp_path: Path) -> None:
+    train(functools.partial(distiller, method), RUN, tmp_path, STEPS, ALONE)
+    alone, shared = losses(tmp_path), losses(together / method.value)
+    assert len(alone) == len(shared) == STEPS.steps
+    for one, two in zip(alone, shared, strict=True):
+        assert two == pytest.approx(one, rel=1e-4)
+    alone_weights, shared_weights = (load_file(folder / STUDENT_FILE) for folder in (tmp_path, together / method.value))
+    for name, weight in alone_weights.items():
+        torch.testing.assert_close(shared_weights[name], weight, rtol=1e-3, atol=1e-5)
 
 
 def test_rows_are_shared_out_and_too_few_are_an_error() -> None:

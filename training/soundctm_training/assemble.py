@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from soundctm.bundle import CODEC_FILE, FAMILIAR_FILE, NETWORK_FILE, TEXT_FILE, TOKENIZER_FILE, Bundle, write_manifest
-from soundctm.codecs.mel import FRAME_SAMPLES
 from soundctm.familiarity import write_familiar_table
-from soundctm.spec import BundleSpec, CodecKind, CodecSpec
+from soundctm.spec import BundleSpec
 from soundctm_training import synth
+from soundctm_training.codec.description import codec_spec
 from soundctm_training.config import TrainingConfig, need
 from soundctm_training.encode import text_encoder, text_spec, write_text_encoder
 from soundctm_training.familiar import catalogue_captions, familiar_table, separation
@@ -31,31 +31,30 @@ LICENCE = "Apache-2.0"
 LICENCE_FILE = "LICENCE"
 CARD_FILE = "MODEL_CARD.md"
 ATTRIBUTION_FILE = "recordings_attribution.csv"
-_DECODER = "vocoder."
+_DECODERS = ("vocoder.", "decoder.", "post_conv.")  # of the mel codec, of the learned one
 
 
 def bundle_spec(config: TrainingConfig) -> BundleSpec:
-    codec, network = need(config.codec, "codec", config), need(config.network, "network", config)
     return BundleSpec(
         name=config.name,
         description=config.description,
-        network=network,
+        network=need(config.network, "network", config),
         diffusion=config.diffusion,
-        codec=CodecSpec(CodecKind.WHITENED_MEL, codec.channels, FRAME_SAMPLES, 44100, codec.options()),
+        codec=codec_spec(config),
         text=text_spec(),
         ranges=config.ranges(),
         licence=LICENCE,
     )
 
 
-def half(tensors: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
-    """Floating tensors whose name begins with `prefix`, in half precision; the others as they are.
+def half(tensors: Mapping[str, Tensor], prefixes: tuple[str, ...] = ("",)) -> dict[str, Tensor]:
+    """Floating tensors whose name begins with one of `prefixes`, in half precision; the others as they are.
 
     Raises ValueError naming a tensor that half precision cannot hold.
     """
     stored = {}
     for name, tensor in tensors.items():
-        smaller = tensor.half() if tensor.is_floating_point() and name.startswith(prefix) else tensor
+        smaller = tensor.half() if tensor.is_floating_point() and name.startswith(prefixes) else tensor
         if not bool(torch.isfinite(smaller).all()):
             raise ValueError(f"{name} is not finite in half precision; largest value {float(tensor.abs().max()):g}")
         stored[name] = smaller.contiguous()
@@ -76,7 +75,7 @@ def assemble(
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     save_file(half(load_file(student)), aside / NETWORK_FILE)
-    save_file(half(load_file(codec), _DECODER), aside / CODEC_FILE)
+    save_file(half(load_file(codec), _DECODERS), aside / CODEC_FILE)
     write_text_encoder(aside / TEXT_FILE, aside / TOKENIZER_FILE)
     _write_familiar(aside, labels)
     shutil.copyfile(card, aside / CARD_FILE)

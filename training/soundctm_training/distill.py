@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from soundctm.networks.dit import DiT
 from soundctm_training.averaging import Average, follow
-from soundctm_training.config import TrainingConfig, need
+from soundctm_training.config import Precision, TrainingConfig, need
 from soundctm_training.dataset import EMPTY, Batch, Dataset, describe, draw_batch
 from soundctm_training.distillation.draws import draw_omega, grid
 from soundctm_training.distillation.methods import make_method
@@ -60,29 +62,33 @@ class Distiller:
     def warmup_steps(self) -> int:
         return self.settings.warmup_steps
 
-    def contexts(self, batch: Batch) -> Contexts:
-        tokens, masks = batch.tokens, batch.masks
-        empty_tokens, empty_masks = self.data.text.rows(np.array([EMPTY], np.int32))
+    def contexts(self, batch: Batch, rows: slice) -> Contexts:
+        """The prompts of some rows, as each network encodes them; student and target share the disturbed texts."""
+        networks, device = self.networks, self.workers.device
+        tokens, masks = batch.tokens[rows].to(device), batch.masks[rows].to(device)
+        captions = batch.captions[rows]
         with torch.no_grad():
-            clean_tokens, clean_masks = self.data.text.rows(batch.captions)
-            teacher = self.networks.teacher.encode_context(clean_tokens, clean_masks)
-            target = self.networks.target.encode_context(tokens, masks)
-            rows = len(batch.captions)
-            empty = self.networks.teacher.encode_context(
-                empty_tokens.expand(rows, -1, -1), empty_masks.expand(rows, -1), general=True
-            )
-        return Contexts(self.networks.student.encode_context(tokens, masks), target, teacher, empty)
+            teacher = networks.teacher.encode_context(*self._texts(captions))
+            target = networks.target.encode_context(tokens, masks)
+            empty = networks.teacher.encode_context(*self._texts(np.full_like(captions, EMPTY)), general=True)
+        return Contexts(networks.student.encode_context(tokens, masks), target, teacher, empty)
+
+    def _texts(self, captions: NDArray[np.int32]) -> tuple[Tensor, Tensor]:
+        tokens, masks = self.data.text.rows(captions)
+        return tokens.to(self.workers.device), masks.to(self.workers.device)
 
     def train_step(self, step: int, rate: float) -> dict[str, float]:
         settings = self.settings
         choice, noise = self.workers.generators(settings.seed, step)
         batch = draw_batch(self.data, settings.lengths, self.text, self.networks.student.spec.patch_frames, choice)
-        rows = len(batch.latent)
-        omega = draw_omega(rows, settings, choice)
+        omega = draw_omega(len(batch.latent), settings, choice)
+        share, device = self.workers.share(len(batch.latent)), self.workers.device
         self.optimiser.zero_grad()
-        losses = self.method.backward(
-            self.networks, self.contexts(batch), batch.latent, omega, self.levels, choice, noise
-        )
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.hardware.precision is Precision.BFLOAT16):
+            losses = self.method.backward(
+                self.networks, self.contexts(batch, share.rows), batch.latent[share.rows].to(device),
+                omega[share.rows].to(device), self.levels.to(device), choice, noise, share,
+            )  # fmt: skip
         self.workers.average_gradients(self.networks.student.parameters())
         gradient = torch.nn.utils.clip_grad_norm_(self.networks.student.parameters(), _LARGEST_GRADIENT)
         result = {

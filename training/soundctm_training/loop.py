@@ -121,7 +121,8 @@ def train(
     claim: AbstractContextManager[None] = claimed(folder) if first else nullcontext()
     with claim, _listening() as stop:
         trainer = make()
-        run, state = open_run(folder, budget, config)
+        with workers.one_after_the_first():
+            run, state = open_run(folder, budget, config, reader=not first)
         if state is not None:
             trainer.load(state)
         with open_journal(run, config, on=first) as journal, _progress(first) as progress:

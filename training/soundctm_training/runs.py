@@ -165,18 +165,20 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
 
 
-def open_run(folder: Path, budget: Budget, config: object) -> tuple[Run, dict[str, Any] | None]:
+def open_run(
+    folder: Path, budget: Budget, config: object, *, reader: bool = False
+) -> tuple[Run, dict[str, Any] | None]:
     """A new run, or the one checkpointed in the folder with its state.
 
-    `config` (a dataclass) is saved beside a new run. Raises RunError when the folder holds a run of another
-    configuration, or a checkpoint that cannot be read.
+    `config` (a dataclass) is saved beside a new run; a `reader` writes nothing. Raises RunError when the folder holds
+    a run of another configuration, or a checkpoint that cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     resolved = json.loads(json.dumps(plain(config)))
     stored, checkpoint = folder / CONFIG, folder / CHECKPOINT
     if checkpoint.is_file() and stored.is_file():
         _require_same(json.loads(stored.read_text(encoding="utf-8")), resolved, folder)
-    else:
+    elif not reader:
         write_whole(stored, lambda path: path.write_text(json.dumps(resolved, indent=1) + "\n", encoding="utf-8"))
     if not checkpoint.is_file():
         return Run(folder, budget), None
@@ -185,7 +187,8 @@ def open_run(folder: Path, budget: Budget, config: object) -> tuple[Run, dict[st
     except Exception as error:  # a damaged archive shows itself in many types
         raise RunError(f"{checkpoint} cannot be read ({error}); take it away to start the run anew") from error
     spent = {clock: float(state["spent"][clock.value]) for clock in Clock}
-    _forget_after(folder / METRICS, int(state["step"]))
+    if not reader:
+        _forget_after(folder / METRICS, int(state["step"]))
     logger.info("continuing %s at step %d, %.0f s", folder, state["step"], spent[Clock.WALL])
     return Run(folder, budget, int(state["step"]), spent), state
 

@@ -63,13 +63,14 @@ class TeacherTrainer:
         choice, noise = self.workers.generators(_SEED, step)
         batch = draw_batch(self.data, self.settings.lengths, self.text, self.network.spec.patch_frames, choice)
         disturbance = draw_disturbance(batch.latent.shape, self.settings, self.config.diffusion, noise)
-        rows, device = self.workers.rows(len(batch.latent)), self.workers.device
+        share, device = self.workers.share(len(batch.latent)), self.workers.device
+        rows = share.rows
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.hardware.precision is Precision.BFLOAT16):
             context = self.network.encode_context(batch.tokens[rows].to(device), batch.masks[rows].to(device))
             own = Disturbance(disturbance.level[rows].to(device), disturbance.noise[rows].to(device))
             latent = batch.latent[rows].to(device)
             losses = teacher_loss(self.network, latent, context, own, self.config.diffusion.sigma_data)
-        loss = losses.mean() * self.workers.weight(len(batch.latent))
+        loss = share.mean(losses)
         self.optimiser.zero_grad()
         loss.backward()
         self.workers.average_gradients(self.network.parameters())

@@ -7,7 +7,8 @@ there is one worker. All draws are made for the whole batch and cut, so the coun
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +82,38 @@ class Workers:
         shared = torch.tensor([float(value)], device=self.device)
         distributed.all_reduce(shared, distributed.ReduceOp.MAX)
         return bool(shared > 0)
+
+
+    @contextmanager
+    def one_after_the_first(self) -> Iterator[None]:
+        """The first worker goes ahead; the others find what it wrote."""
+        if self.rank:
+            self.agree(0.0)
+        yield
+        if not self.rank:
+            self.agree(0.0)
+
+    def share(self, batch: int) -> Share:
+        """Raises WorkersError where a batch has fewer rows than there are workers."""
+        return Share(batch, self.rows(batch), self)
+
+
+@dataclass(frozen=True)
+class Share:
+    """One worker's rows of a batch, and how its own values become the batch's."""
+
+    batch: int
+    rows: slice
+    workers: Workers
+
+    def mean(self, values: Tensor, count: int | None = None) -> Tensor:
+        """Sum of this worker's values, weighted so that its mean over the workers is the mean over the `count` values
+        all of them hold (None: one per row of the batch)."""
+        return torch.mul(values.sum(), self.workers.count / (count or self.batch))
+
+    def own(self, index: Tensor) -> Tensor:
+        """Which of the batch's rows [n] are this worker's: bool [n]."""
+        return torch.logical_and(index >= self.rows.start, index < self.rows.stop)
 
 
 ALONE = Workers()

@@ -120,8 +120,9 @@ class SourceCrops:
         """Clip `place` of a block; items that were skipped are drawn again. Raises CodecTrainingError."""
         generator = np.random.default_rng((self.seed, block, place, 1))
         last: Skipped | None = None
+        first = block * len(self.source) if self.source.endless else 0  # an endless source never repeats a block
         for _ in range(_PATIENCE):
-            item = self.source.item(int(generator.integers(len(self.source))))
+            item = self.source.item(first + int(generator.integers(len(self.source))))
             if isinstance(item, Clip):
                 return item
             last = item

@@ -23,6 +23,7 @@ from soundctm_training.distillation.consistency import Step, consistency_estimat
 from soundctm_training.distillation.settings import CdSettings
 from soundctm_training.distillation.solver import heun
 from soundctm_training.distillation.values import Contexts, Networks, StepLosses
+from soundctm_training.workers import ALONE, Share
 
 
 class Cd:
@@ -40,20 +41,24 @@ class Cd:
         levels: Tensor,
         choice: np.random.Generator,
         noise: torch.Generator,
+        share: Share | None = None,
     ) -> StepLosses:
         """Leave the loss's gradient in the student's parameters. There is no denoising loss."""
-        step = draw_neighbours(len(latent), len(levels), choice)
+        share = share or ALONE.share(len(latent))
+        step = draw_neighbours(share.batch, len(levels), choice).of(share)
         start = levels[step.start]
-        noisy = disturbed(latent, start, noise)
+        noisy = disturbed(latent, start, noise, share)
         target = consistency_target(
             networks, contexts, noisy, step, omega, levels, lambda teacher, z: heun(teacher, z, step.start, 1, levels),
             self.sigma_data,
         )
         estimate = consistency_estimate(networks, contexts, noisy, step, omega, levels, self.sigma_data)
         weight = snr_weight(start, self.sigma_data, self.settings)
-        loss = (weight * (estimate - target).square().mean((1, 2))).mean()
+        loss = share.mean(weight * (estimate - target).square().mean((1, 2)))
         loss.backward()
-        return StepLosses(loss.item(), 0.0, 0.0)
+        consistency = loss.detach()
+        share.workers.average([consistency])
+        return StepLosses(consistency.item(), 0.0, 0.0)
 
 
 def draw_neighbours(rows: int, points: int, generator: np.random.Generator) -> Step:

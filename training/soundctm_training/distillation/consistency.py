@@ -18,6 +18,7 @@ from soundctm.networks.preconditioning import jump
 from soundctm_training.distillation.solver import Denoiser, guided
 from soundctm_training.distillation.values import Contexts, Networks
 from soundctm_training.teacher import teacher_denoiser
+from soundctm_training.workers import Share
 
 # the guided teacher D and z [B, C, T] at `Step.start` -> z at `Step.end`, on the teacher's trajectory
 Solve = Callable[[Denoiser, Tensor], Tensor]
@@ -30,10 +31,15 @@ class Step:
     start: Tensor
     end: Tensor
 
+    def of(self, share: Share) -> Step:
+        """One worker's rows."""
+        return Step(self.start[share.rows], self.end[share.rows])
 
-def disturbed(latent: Tensor, level: Tensor, noise: torch.Generator) -> Tensor:
-    """z_t = z0 + t n for levels [B]: [B, C, T]."""
-    normal = torch.randn(latent.shape, generator=noise, device=noise.device)
+
+def disturbed(latent: Tensor, level: Tensor, noise: torch.Generator, share: Share) -> Tensor:
+    """z_t = z0 + t n for this worker's latents [B, C, T] and levels [B]; n is drawn for the whole batch."""
+    shape = (share.batch, *latent.shape[1:])
+    normal = torch.randn(shape, generator=noise, device=noise.device)[share.rows]
     return latent + level.view(-1, 1, 1) * normal.to(latent.device)
 
 

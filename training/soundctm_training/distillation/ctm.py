@@ -17,20 +17,46 @@ from soundctm.networks.dit import TextContext
 from soundctm.networks.preconditioning import denoise, jump
 from soundctm.spec import DiffusionSpec
 from soundctm_training.distillation.distances import denoising_weight, distance, output_distance
-from soundctm_training.distillation.draws import Indices, denoising_levels, draw_indices, standard_normal
+from soundctm_training.distillation.draws import Indices, denoising_levels, draw_indices
 from soundctm_training.distillation.settings import DenoisingScale, DenoisingTarget, Distillation, MatchPoint
 from soundctm_training.distillation.solver import guided_heun
 from soundctm_training.distillation.values import Contexts, Networks, StepLosses
 from soundctm_training.teacher import Disturbance, teacher_denoiser
+from soundctm_training.workers import ALONE, Share
+
+
+@dataclass(frozen=True)
+class DenoisingDraws:
+    """What the DSM loss draws: the batch's rows it sees [R], their level [R] and noise [R, C, T].
+
+    `count` is R over all workers.
+    """
+
+    rows: Tensor
+    disturbance: Disturbance
+    count: int
+
+    def of(self, share: Share) -> DenoisingDraws:
+        """One worker's, with rows counted from its first."""
+        own, device = share.own(self.rows), share.workers.device
+        disturbance = Disturbance(self.disturbance.level[own].to(device), self.disturbance.noise[own].to(device))
+        return DenoisingDraws(self.rows[own].to(device) - share.rows.start, disturbance, self.count)
 
 
 @dataclass(frozen=True)
 class Draws:
-    """All chance of one step. `denoising` disturbs the first rows of the batch; None = no denoising loss."""
+    """All chance of one step. `denoising` None = no denoising loss."""
 
     indices: Indices
     noise: Tensor            # of z_t: [B, C, T]
-    denoising: Disturbance | None
+    denoising: DenoisingDraws | None
+
+    def of(self, share: Share) -> Draws:
+        """One worker's rows of a batch, on its device."""
+        device = share.workers.device
+        t, s = (index[share.rows].to(device) for index in (self.indices.t, self.indices.s))
+        denoising = None if self.denoising is None else self.denoising.of(share)
+        return Draws(Indices(t, s, self.indices.solver_steps), self.noise[share.rows].to(device), denoising)
 
 
 @dataclass(frozen=True)
@@ -54,6 +80,7 @@ class Denoising:
     restored: Tensor         # the student's g(z, sigma, sigma), in its graph
     losses: Tensor           # [rows]
     slope: Tensor            # gradient of the losses' mean at `restored`
+    count: int               # of the losses of all workers
 
 
 @dataclass(frozen=True)
@@ -72,7 +99,23 @@ class Terms:
     jump: Jump
     denoising: Denoising | None
     balance: Balance
-    total: float
+    consistency_weight: float
+    denoising_weight: float  # lambda included
+
+    def means(self, share: Share) -> Tensor:
+        """Both losses' means over the batch, the same for all workers: [2]."""
+        denoising = self.jump.losses.new_zeros(())
+        if self.denoising is not None:
+            denoising = share.mean(self.denoising.losses, self.denoising.count)
+        means = torch.stack([share.mean(self.jump.losses), denoising])
+        share.workers.average([means])
+        return means
+
+    @property
+    def total(self) -> float:
+        """Eq. 9, of a batch that one worker holds whole."""
+        means = self.means(ALONE.share(len(self.jump.losses)))
+        return float(self.consistency_weight * means[0] + self.denoising_weight * means[1])
 
 
 class Ctm:
@@ -90,48 +133,66 @@ class Ctm:
         levels: Tensor,
         choice: np.random.Generator,
         noise: torch.Generator,
+        share: Share | None = None,
     ) -> StepLosses:
-        draws = self.draw(latent, choice, noise)
-        terms = self.backward_of(networks, contexts, latent, omega, levels, draws)
-        denoising = 0.0 if terms.denoising is None else terms.denoising.losses.mean().item()
-        return StepLosses(terms.jump.losses.mean().item(), denoising, terms.balance.weight)
+        share = share or ALONE.share(len(latent))
+        draws = self.draw(torch.Size((share.batch, *latent.shape[1:])), choice, noise)
+        terms = self.backward_of(networks, contexts, latent, omega, levels, draws.of(share), share)
+        means = terms.means(share)
+        return StepLosses(float(means[0]), float(means[1]), terms.balance.weight)
 
-    def draw(self, latent: Tensor, choice: np.random.Generator, noise: torch.Generator) -> Draws:
-        settings = self.settings
-        indices = draw_indices(len(latent), settings, choice)
-        normal = standard_normal(latent.shape, latent, noise)
+    def draw(self, shape: torch.Size, choice: np.random.Generator, noise: torch.Generator) -> Draws:
+        """For a whole batch of latents [B, C, T]. The DSM loss sees rows spread evenly over it."""
+        settings, batch = self.settings, shape[0]
+        indices = draw_indices(batch, settings, choice)
+        normal = torch.randn(shape, generator=noise, device=noise.device)
         if settings.denoising_weight == 0:
             return Draws(indices, normal, None)
-        rows = math.ceil(settings.denoising_rows * len(latent))
-        law = (settings.denoising_levels, settings.denoising_high_share)
-        level = denoising_levels(rows, self.diffusion, noise, *law).to(latent.device)
-        return Draws(indices, normal, Disturbance(level, standard_normal(latent[:rows].shape, latent, noise)))
+        count = math.ceil(settings.denoising_rows * batch)
+        level = denoising_levels(
+            count, self.diffusion, noise, settings.denoising_levels, settings.denoising_high_share
+        )
+        disturbance = Disturbance(level, torch.randn((count, *shape[1:]), generator=noise, device=noise.device))
+        return Draws(indices, normal, DenoisingDraws(torch.arange(count) * batch // count, disturbance, count))
 
     def backward_of(
-        self, networks: Networks, contexts: Contexts, latent: Tensor, omega: Tensor, levels: Tensor, draws: Draws
+        self,
+        networks: Networks,
+        contexts: Contexts,
+        latent: Tensor,
+        omega: Tensor,
+        levels: Tensor,
+        draws: Draws,
+        share: Share | None = None,
     ) -> Terms:
-        """Leave the gradient of eq. 9 in the student's parameters, for given draws.
+        """Leave the gradient of eq. 9 in the student's parameters, for given draws of these rows.
 
         Both losses are differentiated down to the network's outputs first, so that the adaptive weight costs one
         extra layer and not a second backward pass.
         """
-        settings = self.settings
-        leap = self._jump(networks, contexts, latent, omega, levels, draws)
-        total = settings.consistency_weight * leap.losses.mean().item()
+        settings, share = self.settings, share or ALONE.share(len(latent))
+        leap = self._jump(networks, contexts, latent, omega, levels, draws, share)
         if draws.denoising is None:
             torch.autograd.backward(leap.output, settings.consistency_weight * leap.slope)
-            return Terms(leap, None, Balance(0.0), total)
+            return Terms(leap, None, Balance(0.0), settings.consistency_weight, 0.0)
         goal = latent if settings.denoising_target is DenoisingTarget.Z_0 else leap.target
-        denoising = self._denoising(networks, contexts.student, latent, goal, omega, draws.denoising)
-        balance = self._balance(networks, leap, denoising)
-        share = settings.denoising_weight * balance.weight
+        denoising = self._denoising(networks, contexts.student, latent, goal, omega, draws.denoising, share)
+        balance = self._balance(networks, leap, denoising, share)
+        part = settings.denoising_weight * balance.weight
         torch.autograd.backward(
-            [leap.output, denoising.restored], [settings.consistency_weight * leap.slope, share * denoising.slope]
+            [leap.output, denoising.restored], [settings.consistency_weight * leap.slope, part * denoising.slope]
         )
-        return Terms(leap, denoising, balance, total + share * denoising.losses.mean().item())
+        return Terms(leap, denoising, balance, settings.consistency_weight, part)
 
     def _jump(
-        self, networks: Networks, contexts: Contexts, latent: Tensor, omega: Tensor, levels: Tensor, draws: Draws
+        self,
+        networks: Networks,
+        contexts: Contexts,
+        latent: Tensor,
+        omega: Tensor,
+        levels: Tensor,
+        draws: Draws,
+        share: Share,
     ) -> Jump:
         """Eq. 7: z_est, z_target and their distance."""
         settings, sigma_data = self.settings, self.diffusion.sigma_data
@@ -159,7 +220,7 @@ class Ctm:
             losses = losses + settings.feature_weight * found
         if settings.latent_weight > 0:
             losses = losses + settings.latent_weight * output_distance(estimate, target, t, s, sigma_data)
-        (slope,) = torch.autograd.grad(losses.mean(), held)
+        (slope,) = torch.autograd.grad(share.mean(losses), held)
         return Jump(noisy, solved, output, estimate.detach(), target, losses.detach(), slope)
 
     def _denoising(
@@ -169,22 +230,24 @@ class Ctm:
         latent: Tensor,
         goal: Tensor,
         omega: Tensor,
-        disturbance: Disturbance,
+        draws: DenoisingDraws,
+        share: Share,
     ) -> Denoising:
-        """Eq. 8 on the first rows of the batch, as many as `disturbance` has."""
-        sigma_data, level = self.diffusion.sigma_data, disturbance.level
-        rows = len(level)
-        disturbed = latent[:rows] + level.view(-1, 1, 1) * disturbance.noise
+        """Eq. 8 on the rows that were drawn for it."""
+        sigma_data, level, rows = self.diffusion.sigma_data, draws.disturbance.level, draws.rows
+        disturbed = latent[rows] + level.view(-1, 1, 1) * draws.disturbance.noise
         restored = denoise(
-            networks.student, disturbed, level, level, omega[:rows], first_rows(context, rows), sigma_data
+            networks.student, disturbed, level, level, omega[rows], chosen_rows(context, rows), sigma_data
         )
-        error = restored.detach() - goal[:rows]
+        error = restored.detach() - goal[rows]
         scaled = self.settings.denoising_scale is DenoisingScale.EDM
         weight = denoising_weight(level, sigma_data) if scaled else torch.ones_like(level)
-        slope = 2 * weight.view(-1, 1, 1) * error / error.numel()
-        return Denoising(disturbed, restored, weight * error.square().mean((1, 2)), slope)
+        part = share.workers.count / (draws.count * latent[0].numel())
+        slope = 2 * part * weight.view(-1, 1, 1) * error
+        return Denoising(disturbed, restored, weight * error.square().mean((1, 2)), slope, draws.count)
 
-    def _balance(self, networks: Networks, leap: Jump, denoising: Denoising) -> Balance:
+    def _balance(self, networks: Networks, leap: Jump, denoising: Denoising, share: Share) -> Balance:
+        """From the whole batch's gradients, whoever holds its rows; the official code takes each process's own."""
         if not self.settings.adaptive_lambda:
             return Balance(self.settings.fixed_lambda)
         last = networks.student.get_parameter(self.settings.last_layer)
@@ -192,6 +255,7 @@ class Ctm:
             torch.autograd.grad(output, last, slope, retain_graph=True)[0]
             for output, slope in ((leap.output, leap.slope), (denoising.restored, denoising.slope))
         ]
+        share.workers.average(slopes)
         return Balance(float(adaptive_weight(slopes[0], slopes[1], self.settings.lambda_max)), slopes[0], slopes[1])
 
 
@@ -200,5 +264,5 @@ def adaptive_weight(consistency: Tensor, denoising: Tensor, limit: float) -> Ten
     return torch.clamp(consistency.norm() / (denoising.norm() + 1e-8), 0, limit)
 
 
-def first_rows(context: TextContext, rows: int) -> TextContext:
-    return TextContext(**{name: values[:rows] for name, values in context.fields().items()})
+def chosen_rows(context: TextContext, rows: Tensor) -> TextContext:
+    return TextContext(**{name: values[rows] for name, values in context.fields().items()})

@@ -70,11 +70,6 @@ def draw_omega(batch: int, settings: Distillation, generator: np.random.Generato
     return torch.from_numpy(generator.uniform(settings.omega_min, settings.omega_max, batch).astype(np.float32))
 
 
-def standard_normal(shape: torch.Size, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Drawn where the generator lives, on the device of `like`."""
-    return torch.randn(shape, generator=generator, device=generator.device).to(like.device)
-
-
 def lognormal_levels(count: int, mean: float, std: float, generator: torch.Generator) -> Tensor:
     """exp(N(mean, std)): [count]."""
     return (torch.randn(count, generator=generator, device=generator.device) * std + mean).exp()

@@ -22,6 +22,7 @@ from soundctm_training.distillation.distances import pseudo_huber
 from soundctm_training.distillation.settings import LcdSettings, LeapSolver
 from soundctm_training.distillation.solver import Denoiser
 from soundctm_training.distillation.values import Contexts, Networks, StepLosses
+from soundctm_training.workers import ALONE, Share
 
 
 class Lcd:
@@ -39,20 +40,24 @@ class Lcd:
         levels: Tensor,
         choice: np.random.Generator,
         noise: torch.Generator,
+        share: Share | None = None,
     ) -> StepLosses:
         """Leave the loss's gradient in the student's parameters. There is no denoising loss."""
-        step = draw_leap(len(latent), self.settings.skip_steps, len(levels), choice)
+        share = share or ALONE.share(len(latent))
+        step = draw_leap(share.batch, self.settings.skip_steps, len(levels), choice).of(share)
         start, end = levels[step.start], levels[step.end]
-        noisy = disturbed(latent, start, noise)
+        noisy = disturbed(latent, start, noise, share)
         leap = LEAPS[self.settings.solver]
         target = consistency_target(
             networks, contexts, noisy, step, omega, levels, lambda teacher, z: leap(teacher, z, start, end),
             self.sigma_data,
         )
         estimate = consistency_estimate(networks, contexts, noisy, step, omega, levels, self.sigma_data)
-        loss = pseudo_huber(estimate, target, self.settings.huber_c).mean()
+        loss = share.mean(pseudo_huber(estimate, target, self.settings.huber_c))
         loss.backward()
-        return StepLosses(loss.item(), 0.0, 0.0)
+        consistency = loss.detach()
+        share.workers.average([consistency])
+        return StepLosses(consistency.item(), 0.0, 0.0)
 
 
 def draw_leap(rows: int, skip: int, points: int, generator: np.random.Generator) -> Step:

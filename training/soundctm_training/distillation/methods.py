@@ -15,6 +15,7 @@ from soundctm_training.distillation.ctm import Ctm
 from soundctm_training.distillation.lcd import Lcd
 from soundctm_training.distillation.settings import Distillation, MethodName
 from soundctm_training.distillation.values import Contexts, Networks, StepLosses
+from soundctm_training.workers import Share
 
 
 class Method(Protocol):
@@ -29,11 +30,13 @@ class Method(Protocol):
         levels: Tensor,
         choice: np.random.Generator,
         noise: torch.Generator,
+        share: Share | None = None,
     ) -> StepLosses:
         """Draw what the step needs and leave the total loss's gradient in the student's parameters.
 
         latent [B, C, T] of clean clips, omega [B], levels [N] falling from sigma_max to sigma_min; all on one device.
-        `choice` draws indices, `noise` everything normal or continuous.
+        `choice` draws indices, `noise` everything normal or continuous. `share`: these are one worker's rows of a
+        larger batch; all is drawn for the whole of it, and the gradient's mean over the workers is the batch's.
         """
 
 
