@@ -83,12 +83,18 @@ def codec(
     minutes: Minutes = None,
     steps: Steps = None,
     change: Changes = None,
+    fit: Annotated[bool, typer.Option("--fit", help="fit the mel codec's encoder and stop: enough to encode")] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Train the codec: the Gaussian DAC-style VAE, or the decoder of the whitened mel codec."""
 
     def command() -> None:
         config = load(config_file, change)
+        if fit:
+            from soundctm_training.codec.stage import fit_codec
+
+            fit_codec(config, data_of(config, data), out)
+            return
         budget = chosen_budget(minutes, steps, config.budget.codec, "codec")
         from soundctm_training.codec.stage import train_codec
 
