@@ -24,7 +24,7 @@ from soundctm_training.loop import train
 from soundctm_training.runs import Budget
 from soundctm_training.samples import Sampler
 from soundctm_training.train_teacher import TeacherTrainer
-from soundctm_training.workers import join_workers
+from soundctm_training.workers import joined
 
 ShowPlan = Callable[..., None]  # what --dry-run prints
 
@@ -104,9 +104,9 @@ def train_teacher(
     if dry_run is not None:
         dry_run(config, **_facts(data, budget, DiT(spec), settings.lengths.batch_frames))
         return
-    workers = join_workers(config.hardware.device)
-    sampler = make_sampler(config, codec, data) if workers.rank == 0 else None
-    train(functools.partial(TeacherTrainer, config, data, workers, weights, sampler), config, out, budget, workers)
+    with joined(config.hardware.device) as workers:
+        sampler = make_sampler(config, codec, data) if workers.rank == 0 else None
+        train(functools.partial(TeacherTrainer, config, data, workers, weights, sampler), config, out, budget, workers)
 
 
 def distill_student(
@@ -127,6 +127,6 @@ def distill_student(
     if dry_run is not None:
         dry_run(config, **_facts(data, budget, network, settings.lengths.batch_frames))
         return
-    workers = join_workers(config.hardware.device)
-    sampler = make_sampler(config, codec, data) if workers.rank == 0 else None
-    train(functools.partial(Distiller, config, data, network, workers, sampler), config, out, budget, workers)
+    with joined(config.hardware.device) as workers:
+        sampler = make_sampler(config, codec, data) if workers.rank == 0 else None
+        train(functools.partial(Distiller, config, data, network, workers, sampler), config, out, budget, workers)

@@ -138,3 +138,14 @@ def join_workers(device: str = "auto") -> Workers:
         return Workers(device=place)
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     return Workers(distributed.get_rank(), count, place)
+
+
+@contextmanager
+def joined(device: str = "auto") -> Iterator[Workers]:
+    """`join_workers` for the time of a stage."""
+    workers = join_workers(device)
+    try:
+        yield workers
+    finally:
+        if workers.count > 1:
+            distributed.destroy_process_group()

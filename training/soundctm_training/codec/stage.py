@@ -21,7 +21,7 @@ from soundctm_training.data.opening import open_source
 from soundctm_training.data.settings import DataKind, DataSettings
 from soundctm_training.loop import Trainer, train
 from soundctm_training.runs import Budget
-from soundctm_training.workers import ALONE, Workers, join_workers
+from soundctm_training.workers import ALONE, Workers, joined
 
 _DECODER_SEED = 0
 
@@ -75,8 +75,8 @@ def train_codec(
         sizes = sum(parameter.numel() for parameter in make_codec(spec).parameters())
         dry_run(config, codec=spec, data=data, parameters=sizes, budget=budget)
         return
-    workers = join_workers(config.hardware.device)
-    train(functools.partial(codec_trainer, config, crops, out, workers), config, out, budget, workers)
+    with joined(config.hardware.device) as workers:
+        train(functools.partial(codec_trainer, config, crops, out, workers), config, out, budget, workers)
 
 
 def fit_codec(config: TrainingConfig, data: DataSettings, out: Path) -> None:
