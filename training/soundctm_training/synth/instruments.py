@@ -116,7 +116,7 @@ def guitar(rng: Rng, samples: int) -> Rendering:
         position += beat
         index += 1
     if kind == "electric":  # an overdriven amplifier and its speaker
-        audio = equalise(np.tanh(9 * audio / np.abs(audio).max()), 90, 4500, [(2200.0, 1.5, 1.5)], order=3)
+        audio = equalise(np.tanh(9 * audio / (np.abs(audio).max() + 1e-9)), 90, 4500, [(2200.0, 1.5, 1.5)], order=3)
     else:
         audio = equalise(audio, 70, 9000, [(105.0, 6.0, 1.5), (210.0, 6.0, 1.2)])
     return Rendering(room(rng, as_audio(audio), 0.5, 0.1), {"kind": kind, "style": style})
