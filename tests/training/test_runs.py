@@ -7,6 +7,8 @@ import errno
 import json
 import math
 import signal
+import sys
+import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from torch import Tensor
 from small_training import CONFIG, dataset
 from soundctm.networks.dit import DiT
 from soundctm_training import runs
-from soundctm_training.config import TrainingConfig
+from soundctm_training.config import ConfigError, TrainingConfig
 from soundctm_training.distill import Distiller
 from soundctm_training.loop import NotFiniteError, StoppedError, Trainer, train
 from soundctm_training.runs import Budget, Clock, RunError, claimed, open_run
@@ -166,3 +168,31 @@ def test_a_run_logs_to_tensorboard(tmp_path: Path) -> None:
     events.Reload()
     assert [event.step for event in events.Scalars("loss")] == [1, 2]
     assert [event.value for event in events.Scalars("loss")] == pytest.approx([row["loss"] for row in losses(tmp_path)])
+
+
+class FakeRun:
+    """What `wandb.init` gives, as far as it is used."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options, self.logged, self.finished = options, [], False
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self.logged.append((step, values["loss"]))
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+def test_weights_and_biases_is_written_to_or_missed_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = dataclasses.replace(RUN, reporting=dataclasses.replace(QUIET, wandb_project="sounds"))
+    made: list[FakeRun] = []
+    fake = types.ModuleType("wandb")
+    fake.init = lambda **options: made.append(FakeRun(**options)) or made[-1]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    train(lambda: make_teacher(config), config, tmp_path / "logged", Budget(steps=2), ALONE)
+    [run] = made
+    assert run.options["project"] == "sounds" and run.options["config"]["name"] == RUN.name and run.finished
+    assert run.logged == [(row["step"], row["loss"]) for row in losses(tmp_path / "logged")]
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match="package wandb is not installed"):
+        train(lambda: make_teacher(config), config, tmp_path / "missed", Budget(steps=2), ALONE)

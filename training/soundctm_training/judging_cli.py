@@ -78,9 +78,11 @@ def judge(
     def command() -> None:
         from soundctm_training.evaluation.bench import BenchSettings
         from soundctm_training.evaluation.judging import (
+            TEACHER_FILE,
             judge_ceiling_into,
             judge_student_runs,
             judge_teacher_run,
+            judged_on,
             open_bench,
             run_config,
         )
@@ -89,8 +91,11 @@ def judge(
         config = run_config(teacher)
         settings = BenchSettings(prompts_per_label=prompts, seeds_per_prompt=seeds)
         bench = open_bench(config, codec, classifier, settings, classes_of(labels_of))
-        judge_ceiling_into(teacher.parent / "ceiling", bench)
-        judge_teacher_run(teacher, bench)
+        ceiling = teacher.parent / "ceiling"
+        if judged_on(ceiling, bench) is None:
+            judge_ceiling_into(ceiling, bench)
+        if judged_on(teacher, bench, TEACHER_FILE) is None:
+            judge_teacher_run(teacher, bench)
         more = [*sweep(OMEGAS, NUS), *gamma_sweep(config.omega_default)]
         judge_student_runs(students, bench, swept=swept or (), more=more)
 

@@ -126,14 +126,22 @@ def judge_student_runs(
         judge_student_run(folder, bench, more=settings)
 
 
+def judged_on(folder: Path, bench: Bench, weights: str | None = None) -> dict[str, Any] | None:
+    """The folder's evaluation, where it was made on this bench and after `weights` were; else None."""
+    found = folder / EVALUATION_FILE
+    trained = folder / weights if weights else found
+    if not found.is_file() or (trained.is_file() and found.stat().st_mtime < trained.stat().st_mtime):
+        return None
+    table: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
+    return table if table.get("bench", {}).get("digest") == bench.facts()["digest"] else None
+
+
 def _is_judged(folder: Path, bench: Bench, settings: Sequence[Setting]) -> bool:
-    found, weights = folder / EVALUATION_FILE, folder / STUDENT_FILE
-    if not found.is_file() or (weights.is_file() and found.stat().st_mtime < weights.stat().st_mtime):
+    table = judged_on(folder, bench, STUDENT_FILE)
+    if table is None:
         return False
-    table = json.loads(found.read_text(encoding="utf-8"))
     rows = [tuple(row.get(key) for key in ("steps", "omega", "nu", "gamma")) for row in table.get("rows", ())]
-    same_bench = table.get("bench", {}).get("digest") == bench.facts()["digest"]
-    return same_bench and all(dataclasses.astuple(setting) in rows for setting in settings)
+    return all(dataclasses.astuple(setting) in rows for setting in settings)
 
 
 def judge_teacher_run(
