@@ -30,7 +30,7 @@ def test_the_committed_ablations_can_be_read(name: str) -> None:
     [
         ("base = 'ablation.toml'\nseeds = [1]\n", r"names the students \[\]; give at least one"),
         ("base = 'ablation.toml'\nsedes = [1]\n[[student]]\nname = 'a'\n", "did you mean 'seeds'"),
-        ("base = 'ablation.toml'\nseeds = [1]\n[[student]]\nname = 'a'\n[[student]]\nname = 'a'\n", "a name of its own"),
+        ("base = 'ablation.toml'\nseeds = [1]\n" + 2 * "[[student]]\nname = 'a'\n", "a name of its own"),
         (
             "base = 'ablation.toml'\nseeds = [1]\n[[student]]\nname = 'a'\nchange = ['distillation.distanse=l2']\n",
             "did you mean 'distance'",
