@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from soundctm.bundle import CODEC_FILE, FAMILIAR_FILE, NETWORK_FILE, TEXT_FILE, TOKENIZER_FILE, Bundle, write_manifest
@@ -23,6 +23,7 @@ from soundctm_training.codec.description import codec_spec
 from soundctm_training.config import TrainingConfig, need
 from soundctm_training.encode import text_encoder, text_spec, write_text_encoder
 from soundctm_training.familiar import catalogue_captions, familiar_table, separation
+from soundctm_training.files import read_weights
 from soundctm_training.synth.catalogue import LABELS
 
 logger = logging.getLogger(__name__)
@@ -74,8 +75,8 @@ def assemble(
     aside = folder.with_name(folder.name + ".new")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    save_file(half(load_file(student)), aside / NETWORK_FILE)
-    save_file(half(load_file(codec), _DECODERS), aside / CODEC_FILE)
+    save_file(half(read_weights(student)), aside / NETWORK_FILE)
+    save_file(half(read_weights(codec), _DECODERS), aside / CODEC_FILE)
     write_text_encoder(aside / TEXT_FILE, aside / TOKENIZER_FILE)
     _write_familiar(aside, labels)
     shutil.copyfile(card, aside / CARD_FILE)

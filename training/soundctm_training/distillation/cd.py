@@ -19,46 +19,26 @@ import torch
 from torch import Tensor
 
 from soundctm.spec import DiffusionSpec
-from soundctm_training.distillation.consistency import Step, consistency_estimate, consistency_target, disturbed
+from soundctm_training.distillation.consistency import ConsistencyMethod, Step
 from soundctm_training.distillation.settings import CdSettings
-from soundctm_training.distillation.solver import heun
-from soundctm_training.distillation.values import Contexts, Networks, StepLosses
-from soundctm_training.workers import ALONE, Share
+from soundctm_training.distillation.solver import Denoiser, heun
 
 
-class Cd:
-    """One training step of the method, as `Method` asks for it."""
+class Cd(ConsistencyMethod):
+    """Steps between neighbours, and a squared distance weighted by min-SNR."""
 
     def __init__(self, settings: CdSettings, diffusion: DiffusionSpec) -> None:
-        self.settings, self.sigma_data = settings, diffusion.sigma_data
+        super().__init__(diffusion.sigma_data)
+        self.settings = settings
 
-    def backward(
-        self,
-        networks: Networks,
-        contexts: Contexts,
-        latent: Tensor,
-        omega: Tensor,
-        levels: Tensor,
-        choice: np.random.Generator,
-        noise: torch.Generator,
-        share: Share | None = None,
-    ) -> StepLosses:
-        """Leave the loss's gradient in the student's parameters. There is no denoising loss."""
-        share = share or ALONE.share(len(latent))
-        step = draw_neighbours(share.batch, len(levels), choice).of(share)
-        start = levels[step.start]
-        noisy = disturbed(latent, start, noise, share)
-        target = consistency_target(
-            networks, contexts, noisy, step, omega, levels, lambda teacher, z: heun(teacher, z, step.start, 1, levels),
-            self.sigma_data,
-        )
-        estimate = consistency_estimate(networks, contexts, noisy, step, omega, levels, self.sigma_data)
-        weight = snr_weight(start, self.sigma_data, self.settings)
-        loss = share.mean(weight * (estimate - target).square().mean((1, 2)))
-        loss.backward()
-        consistency = loss.detach()
-        share.workers.average([consistency])
-        return StepLosses(consistency.item(), 0.0, 0.0)
+    def draw(self, rows: int, points: int, choice: np.random.Generator) -> Step:
+        return draw_neighbours(rows, points, choice)
+
+    def solve(self, teacher: Denoiser, z: Tensor, step: Step, levels: Tensor) -> Tensor:
+        return heun(teacher, z, step.start, 1, levels)
+
+    def distance(self, estimate: Tensor, target: Tensor, level: Tensor) -> Tensor:
+        return snr_weight(level, self.sigma_data, self.settings) * (estimate - target).square().mean((1, 2))
 
 
 def draw_neighbours(rows: int, points: int, generator: np.random.Generator) -> Step:

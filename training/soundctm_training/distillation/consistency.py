@@ -8,17 +8,19 @@ again, for it learnt no other.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from soundctm.networks.preconditioning import jump
 from soundctm_training.distillation.solver import Denoiser, guided
-from soundctm_training.distillation.values import Contexts, Networks
+from soundctm_training.distillation.values import Contexts, Networks, StepLosses
 from soundctm_training.teacher import teacher_denoiser
-from soundctm_training.workers import Share
+from soundctm_training.workers import ALONE, Share
 
 # the guided teacher D and z [B, C, T] at `Step.start` -> z at `Step.end`, on the teacher's trajectory
 Solve = Callable[[Denoiser, Tensor], Tensor]
@@ -34,6 +36,52 @@ class Step:
     def of(self, share: Share) -> Step:
         """One worker's rows."""
         return Step(self.start[share.rows], self.end[share.rows])
+
+
+class ConsistencyMethod(ABC):
+    """One training step as `Method` asks for it; the methods differ in their steps, their solver and their distance."""
+
+    def __init__(self, sigma_data: float) -> None:
+        self.sigma_data = sigma_data
+
+    @abstractmethod
+    def draw(self, rows: int, points: int, choice: np.random.Generator) -> Step:
+        """Steps of a whole batch on a grid of `points` levels."""
+
+    @abstractmethod
+    def solve(self, teacher: Denoiser, z: Tensor, step: Step, levels: Tensor) -> Tensor:
+        """The guided teacher's solution at `step.end` from z at `step.start`: [B, C, T]."""
+
+    @abstractmethod
+    def distance(self, estimate: Tensor, target: Tensor, level: Tensor) -> Tensor:
+        """Of every row, whose student saw `level`: [B]."""
+
+    def backward(
+        self,
+        networks: Networks,
+        contexts: Contexts,
+        latent: Tensor,
+        omega: Tensor,
+        levels: Tensor,
+        choice: np.random.Generator,
+        noise: torch.Generator,
+        share: Share | None = None,
+    ) -> StepLosses:
+        """Leave the loss's gradient in the student's parameters. There is no denoising loss."""
+        share = share or ALONE.share(len(latent))
+        step = self.draw(share.batch, len(levels), choice).of(share)
+        start = levels[step.start]
+        noisy = disturbed(latent, start, noise, share)
+        target = consistency_target(
+            networks, contexts, noisy, step, omega, levels,
+            lambda teacher, z: self.solve(teacher, z, step, levels), self.sigma_data,
+        )  # fmt: skip
+        estimate = consistency_estimate(networks, contexts, noisy, step, omega, levels, self.sigma_data)
+        loss = share.mean(self.distance(estimate, target, start))
+        loss.backward()
+        consistency = loss.detach()
+        share.workers.average([consistency])
+        return StepLosses(consistency.item(), 0.0, 0.0)
 
 
 def disturbed(latent: Tensor, level: Tensor, noise: torch.Generator, share: Share) -> Tensor:

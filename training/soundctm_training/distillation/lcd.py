@@ -17,47 +17,27 @@ import torch
 from torch import Tensor
 
 from soundctm.spec import DiffusionSpec
-from soundctm_training.distillation.consistency import Step, consistency_estimate, consistency_target, disturbed
+from soundctm_training.distillation.consistency import ConsistencyMethod, Step
 from soundctm_training.distillation.distances import pseudo_huber
 from soundctm_training.distillation.settings import LcdSettings, LeapSolver
 from soundctm_training.distillation.solver import Denoiser
-from soundctm_training.distillation.values import Contexts, Networks, StepLosses
-from soundctm_training.workers import ALONE, Share
 
 
-class Lcd:
-    """One training step of the method, as `Method` asks for it."""
+class Lcd(ConsistencyMethod):
+    """Leaps of several grid points, and a pseudo-Huber distance."""
 
     def __init__(self, settings: LcdSettings, diffusion: DiffusionSpec) -> None:
-        self.settings, self.sigma_data = settings, diffusion.sigma_data
+        super().__init__(diffusion.sigma_data)
+        self.settings = settings
 
-    def backward(
-        self,
-        networks: Networks,
-        contexts: Contexts,
-        latent: Tensor,
-        omega: Tensor,
-        levels: Tensor,
-        choice: np.random.Generator,
-        noise: torch.Generator,
-        share: Share | None = None,
-    ) -> StepLosses:
-        """Leave the loss's gradient in the student's parameters. There is no denoising loss."""
-        share = share or ALONE.share(len(latent))
-        step = draw_leap(share.batch, self.settings.skip_steps, len(levels), choice).of(share)
-        start, end = levels[step.start], levels[step.end]
-        noisy = disturbed(latent, start, noise, share)
-        leap = LEAPS[self.settings.solver]
-        target = consistency_target(
-            networks, contexts, noisy, step, omega, levels, lambda teacher, z: leap(teacher, z, start, end),
-            self.sigma_data,
-        )
-        estimate = consistency_estimate(networks, contexts, noisy, step, omega, levels, self.sigma_data)
-        loss = share.mean(pseudo_huber(estimate, target, self.settings.huber_c))
-        loss.backward()
-        consistency = loss.detach()
-        share.workers.average([consistency])
-        return StepLosses(consistency.item(), 0.0, 0.0)
+    def draw(self, rows: int, points: int, choice: np.random.Generator) -> Step:
+        return draw_leap(rows, self.settings.skip_steps, points, choice)
+
+    def solve(self, teacher: Denoiser, z: Tensor, step: Step, levels: Tensor) -> Tensor:
+        return LEAPS[self.settings.solver](teacher, z, levels[step.start], levels[step.end])
+
+    def distance(self, estimate: Tensor, target: Tensor, level: Tensor) -> Tensor:
+        return pseudo_huber(estimate, target, self.settings.huber_c)
 
 
 def draw_leap(rows: int, skip: int, points: int, generator: np.random.Generator) -> Step:
