@@ -21,6 +21,8 @@ from soundctm_training.codec.mel_training import MelTrainer, decoder_loss, draw_
 from soundctm_training.codec.settings import CodecTrainingError
 from soundctm_training.codec.stage import codec_trainer, fitted_codec
 from soundctm_training.codec.whitening import ENCODER_FILE, fit_whitening
+from soundctm_training.config import ConfigError
+from soundctm_training.runs import write_weights
 from tiny import TINY_SPEC
 
 SPEC = dataclasses.replace(TINY_SPEC, codec=codec_spec(CONFIG))
@@ -160,6 +162,20 @@ def test_the_decoder_continues_exactly(tmp_path: Path) -> None:
     again = codec_trainer(CONFIG, pools(), tmp_path)
     again.load(torch.load(tmp_path / "state.pt", weights_only=True))
     assert [again.train_step(step, 1.0) for step in (2, 3)] == losses[2:]
+
+
+def test_a_codec_begins_from_an_earlier_one(tmp_path: Path) -> None:
+    earlier = codec_trainer(CONFIG, pools(), tmp_path / "earlier")
+    assert isinstance(earlier, MelTrainer)
+    earlier.train_step(0, 1.0)
+    write_weights(tmp_path / "codec.safetensors", earlier.codec.state_dict())
+    later = codec_trainer(CONFIG, pools(), tmp_path / "later", start=tmp_path / "codec.safetensors")
+    assert isinstance(later, MelTrainer)
+    for name, tensor in later.codec.state_dict().items():
+        torch.testing.assert_close(tensor, earlier.codec.state_dict()[name], rtol=0, atol=0, msg=name)
+    larger = dataclasses.replace(CONFIG, codec=dataclasses.replace(CONFIG.codec, channels=8))
+    with pytest.raises(ConfigError, match=r"codec\.safetensors is not a codec of this configuration"):
+        codec_trainer(larger, pools(), tmp_path / "other", start=tmp_path / "codec.safetensors")
 
 
 def test_the_fitted_encoder_is_written_once_and_found_again(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def codec(
     config_file: ConfigFile,
     out: Out,
     data: DataPath = None,
+    start: Annotated[Path | None, typer.Option(help="codec.safetensors of an earlier codec to begin from")] = None,
     minutes: Minutes = None,
     steps: Steps = None,
     change: Changes = None,
@@ -98,7 +99,9 @@ def codec(
         budget = chosen_budget(minutes, steps, config.budget.codec, "codec")
         from soundctm_training.codec.stage import train_codec
 
-        train_codec(config, data_of(config, data), out, budget, dry_run=show_plan if dry_run else None)
+        train_codec(
+            config, data_of(config, data), out, budget, start=start, dry_run=show_plan if dry_run else None
+        )
 
     run_command(command)
 

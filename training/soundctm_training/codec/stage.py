@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from soundctm.codecs.mel import FRAME_SAMPLES, WhitenedMelCodec
+from soundctm.errors import TensorMismatchError
+from soundctm.networks.loading import check_fit
 from soundctm.spec import CodecKind
 from soundctm_training.codec.crops import CropDraw, PoolCrops, SourceCrops
 from soundctm_training.codec.dac_training import DacTrainer
@@ -16,9 +19,10 @@ from soundctm_training.codec.description import codec_kind, codec_spec, make_cod
 from soundctm_training.codec.mel_training import MelTrainer
 from soundctm_training.codec.settings import CodecTrainingError
 from soundctm_training.codec.whitening import ENCODER_FILE, fit_encoder, load_encoder, write_encoder
-from soundctm_training.config import Precision, TrainingConfig, need
+from soundctm_training.config import ConfigError, Precision, TrainingConfig, need
 from soundctm_training.data.opening import open_source
 from soundctm_training.data.settings import DataKind, DataSettings
+from soundctm_training.files import read_weights
 from soundctm_training.loop import Trainer, train
 from soundctm_training.runs import Budget
 from soundctm_training.workers import ALONE, Workers, joined
@@ -49,8 +53,11 @@ def fitted_codec(config: TrainingConfig, crops: CropDraw, folder: Path, *, first
     return codec
 
 
-def codec_trainer(config: TrainingConfig, crops: CropDraw, folder: Path, workers: Workers = ALONE) -> Trainer:
-    """What `loop.train` drives. Raises CodecTrainingError, ConfigError."""
+def codec_trainer(
+    config: TrainingConfig, crops: CropDraw, folder: Path, workers: Workers = ALONE, start: Path | None = None
+) -> Trainer:
+    """What `loop.train` drives. `start`: weights of an earlier codec to begin from, which for the mel codec fix the
+    encoder too. Raises CodecTrainingError, ConfigError."""
     if config.hardware.precision is not Precision.FLOAT32:
         raise CodecTrainingError(
             f"hardware.precision is {config.hardware.precision.value!r}; a codec trains in float32, because the eight "
@@ -59,15 +66,39 @@ def codec_trainer(config: TrainingConfig, crops: CropDraw, folder: Path, workers
     if codec_kind(config) is CodecKind.GAUSSIAN_DAC:
         dac = need(config.dac, "dac", config)
         own = crops.resized(dac.batch, dac.crop_samples, dac.seed)
-        return DacTrainer(dac, own, config.diffusion.sigma_data, workers)
+        trainer = DacTrainer(dac, own, config.diffusion.sigma_data, workers)
+        if start is not None:
+            _fill(trainer.codec, start)
+        return trainer
     decoder = need(config.decoder, "decoder", config)
-    codec = fitted_codec(config, crops, folder, first=workers.rank == 0)
+    codec = fitted_codec(config, crops, folder, first=workers.rank == 0) if start is None else _started(config, start)
     own = crops.resized(decoder.batch, decoder.crop_frames * FRAME_SAMPLES, 1)
     return MelTrainer(codec, own, decoder, workers)
 
 
+def _started(config: TrainingConfig, start: Path) -> WhitenedMelCodec:
+    codec = WhitenedMelCodec(**need(config.codec, "codec", config).options())
+    _fill(codec, start)
+    return codec
+
+
+def _fill(codec: nn.Module, start: Path) -> None:
+    tensors = read_weights(start)
+    try:
+        check_fit(codec, tensors, start.name)
+    except TensorMismatchError as error:
+        raise ConfigError(f"{start} is not a codec of this configuration: {error}") from error
+    codec.load_state_dict(tensors)
+
+
 def train_codec(
-    config: TrainingConfig, data: DataSettings, out: Path, budget: Budget, *, dry_run: ShowPlan | None
+    config: TrainingConfig,
+    data: DataSettings,
+    out: Path,
+    budget: Budget,
+    *,
+    start: Path | None = None,
+    dry_run: ShowPlan | None,
 ) -> None:
     """The whole stage. Raises CodecTrainingError, ConfigError, DataError or RunError."""
     crops, spec = open_crops(data), codec_spec(config)
@@ -76,7 +107,7 @@ def train_codec(
         dry_run(config, codec=spec, data=data, parameters=sizes, budget=budget)
         return
     with joined(config.hardware.device) as workers:
-        train(functools.partial(codec_trainer, config, crops, out, workers), config, out, budget, workers)
+        train(functools.partial(codec_trainer, config, crops, out, workers, start), config, out, budget, workers)
 
 
 def fit_codec(config: TrainingConfig, data: DataSettings, out: Path) -> None:
