@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from soundctm.bundle import Bundle
 from soundctm.errors import SoundCTMError
@@ -43,9 +45,21 @@ class Failed:
 JobEvent = Queued | Started | JumpDone | Ready | Failed
 
 
+class Priority(IntEnum):
+    """Lower goes first; within one kind the oldest. Who waits long enough moves up."""
+
+    PREVIEW = 0     # few jumps, and somebody waits at it
+    REFINEMENT = 1
+    BATCH = 2       # nobody waits at it
+
+
 @dataclass(frozen=True)
 class Job:
-    """`emit` takes events from any thread and must not block. `model` is the name `bundle` goes by."""
+    """One clip to be made. `emit` takes events from any thread and must not block; `model` is what `bundle` is called.
+
+    `deadline_seconds`, on time.monotonic's clock: make the best take that is done by then, `recipe.steps` jumps at
+    most; the clip that `Ready` brings says how many it has. None: make the recipe as it is.
+    """
 
     clip_id: str
     model: str
@@ -54,4 +68,10 @@ class Job:
     parent_id: str
     label: str
     emit: Callable[[JobEvent], None]
+    priority: Priority = Priority.REFINEMENT
+    deadline_seconds: float | None = None
+    request_id: str = ""
+    client: str = ""         # name of the token that asked; empty for the owner's own
+    other_weights: bool = False  # the recipe was made for a bundle of another digest
+    created_at: float = field(default_factory=time.time)
     stop: threading.Event = field(default_factory=threading.Event)

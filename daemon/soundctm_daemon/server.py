@@ -16,10 +16,12 @@ from grpc_reflection.v1alpha import reflection
 
 from soundctm_daemon.auth import TokenInterceptor
 from soundctm_daemon.catalogue import Catalogue
+from soundctm_daemon.clip_service import ClipService
 from soundctm_daemon.errors import SettingsError
+from soundctm_daemon.generation_service import GenerationService
 from soundctm_daemon.library import Library
+from soundctm_daemon.model_service import ModelService
 from soundctm_daemon.scheduler import Scheduler
-from soundctm_daemon.services import ClipService, GenerationService, ModelService
 from soundctm_daemon.settings import DEFAULT_PORT, Settings
 from soundctm_daemon.worker import EngineState, LoadEngine, Worker
 from soundgen import paths

@@ -47,13 +47,28 @@ def test_the_services_are_the_ones_of_the_contract() -> None:
     }
     assert streaming == {
         "GenerationService.Generate": True,
+        "GenerationService.GenerateVariations": True,
         "GenerationService.Refine": True,
+        "GenerationService.RefineProgressively": True,
+        "GenerationService.Rerender": True,
+        "GenerationService.Watch": True,
         "GenerationService.Cancel": False,
+        "GenerationService.ListJobs": False,
         "ModelService.ListModels": False,
         "ModelService.GetModel": False,
+        "ModelService.LoadModel": False,
+        "ModelService.UnloadModel": False,
+        "ModelService.ReloadModel": False,
+        "ModelService.AcceptLicence": False,
         "ClipService.GetClip": False,
         "ClipService.ListClips": False,
         "ClipService.Download": True,
+        "ClipService.UpdateClip": False,
+        "ClipService.DeleteClip": False,
+        "ClipService.UndeleteClip": False,
+        "ClipService.ImportClip": False,
+        "ClipService.SearchClips": False,
+        "ClipService.ExportRecipe": False,
     }
     assert {service.file.package for service in services()} == {"soundgen.v1"}
 

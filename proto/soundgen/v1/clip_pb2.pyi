@@ -35,6 +35,12 @@ class _AudioFindingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AudioFin
     """The prompt is unlike anything the model was trained on: the clip is the nearest sound it could make. See
     Clip.familiarity.
     """
+    AUDIO_FINDING_DC_OFFSET: _AudioFinding.ValueType  # 4
+    """The mean lies further than 0.01 from zero: the clip clicks where it is cut."""
+    AUDIO_FINDING_SHORT: _AudioFinding.ValueType  # 5
+    """The clip has fewer samples than its recipe asks for."""
+    AUDIO_FINDING_OTHER_WEIGHTS: _AudioFinding.ValueType  # 6
+    """Made from a recipe of other weights, which make another clip."""
 
 class AudioFinding(_AudioFinding, metaclass=_AudioFindingEnumTypeWrapper):
     """What was noticed about a clip. A clip with NaN or infinity is never stored: its generation fails."""
@@ -48,7 +54,34 @@ AUDIO_FINDING_UNFAMILIAR_PROMPT: AudioFinding.ValueType  # 3
 """The prompt is unlike anything the model was trained on: the clip is the nearest sound it could make. See
 Clip.familiarity.
 """
+AUDIO_FINDING_DC_OFFSET: AudioFinding.ValueType  # 4
+"""The mean lies further than 0.01 from zero: the clip clicks where it is cut."""
+AUDIO_FINDING_SHORT: AudioFinding.ValueType  # 5
+"""The clip has fewer samples than its recipe asks for."""
+AUDIO_FINDING_OTHER_WEIGHTS: AudioFinding.ValueType  # 6
+"""Made from a recipe of other weights, which make another clip."""
 Global___AudioFinding: _TypeAlias = AudioFinding  # noqa: Y015
+
+class _ClipOrigin:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ClipOriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClipOrigin.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CLIP_ORIGIN_UNSPECIFIED: _ClipOrigin.ValueType  # 0
+    CLIP_ORIGIN_GENERATED: _ClipOrigin.ValueType  # 1
+    """Made here, from its recipe."""
+    CLIP_ORIGIN_IMPORTED: _ClipOrigin.ValueType  # 2
+    """Brought in by ImportClip; it has a recipe only where its file carried one."""
+
+class ClipOrigin(_ClipOrigin, metaclass=_ClipOriginEnumTypeWrapper): ...
+
+CLIP_ORIGIN_UNSPECIFIED: ClipOrigin.ValueType  # 0
+CLIP_ORIGIN_GENERATED: ClipOrigin.ValueType  # 1
+"""Made here, from its recipe."""
+CLIP_ORIGIN_IMPORTED: ClipOrigin.ValueType  # 2
+"""Brought in by ImportClip; it has a recipe only where its file carried one."""
+Global___ClipOrigin: _TypeAlias = ClipOrigin  # noqa: Y015
 
 @_typing.final
 class Recipe(_message.Message):
@@ -159,6 +192,11 @@ class Clip(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     FAMILIARITY_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    FAVOURITE_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    DELETED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """12 lower-case letters and digits; unique in one library."""
     parent_id: _builtins.str
@@ -182,8 +220,13 @@ class Clip(_message.Message):
     """sha256 of the WAV file in lower-case hexadecimal."""
     problem: _builtins.str
     """Empty for a sound clip; else what is wrong with its file ("missing", "altered") as found when the daemon started."""
+    favourite: _builtins.bool
+    notes: _builtins.str
+    origin: Global___ClipOrigin.ValueType
     @_builtins.property
-    def recipe(self) -> Global___Recipe: ...
+    def recipe(self) -> Global___Recipe:
+        """Absent for an imported clip whose file carried none."""
+
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When the file was stored."""
@@ -193,6 +236,14 @@ class Clip(_message.Message):
     @_builtins.property
     def familiarity(self) -> Global___Familiarity:
         """Absent where the model does not say what it knows."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For people: in lower case, each once, sorted."""
+
+    @_builtins.property
+    def deleted_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was deleted; absent for a clip that was not. A deleted clip can be brought back until it is purged."""
 
     def __init__(
         self,
@@ -214,10 +265,15 @@ class Clip(_message.Message):
         sha256: _builtins.str = ...,
         problem: _builtins.str = ...,
         familiarity: Global___Familiarity | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        favourite: _builtins.bool = ...,
+        notes: _builtins.str = ...,
+        origin: Global___ClipOrigin.ValueType = ...,
+        deleted_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "familiarity", b"familiarity", "recipe", b"recipe"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deleted_at", b"deleted_at", "familiarity", b"familiarity", "recipe", b"recipe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "created_at", b"created_at", "familiarity", b"familiarity", "findings", b"findings", "id", b"id", "label", b"label", "parent_id", b"parent_id", "path", b"path", "peak_dbfs", b"peak_dbfs", "problem", b"problem", "recipe", b"recipe", "render_seconds", b"render_seconds", "sample_rate_hz", b"sample_rate_hz", "samples", b"samples", "seconds", b"seconds", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "created_at", b"created_at", "deleted_at", b"deleted_at", "familiarity", b"familiarity", "favourite", b"favourite", "findings", b"findings", "id", b"id", "label", b"label", "notes", b"notes", "origin", b"origin", "parent_id", b"parent_id", "path", b"path", "peak_dbfs", b"peak_dbfs", "problem", b"problem", "recipe", b"recipe", "render_seconds", b"render_seconds", "sample_rate_hz", b"sample_rate_hz", "samples", b"samples", "seconds", b"seconds", "sha256", b"sha256", "size_bytes", b"size_bytes", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

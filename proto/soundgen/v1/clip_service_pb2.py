@@ -22,30 +22,61 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from soundgen.v1 import clip_pb2 as soundgen_dot_v1_dot_clip__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esoundgen/v1/clip_service.proto\x12\x0bsoundgen.v1\x1a\x16soundgen/v1/clip.proto\"!\n\x0eGetClipRequest\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\"2\n\x0fGetClipResponse\x12\x1f\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x11.soundgen.v1.Clip\"9\n\x10ListClipsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x11ListClipsResponse\x12 \n\x05\x63lips\x18\x01 \x03(\x0b\x32\x11.soundgen.v1.Clip\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x0f\x44ownloadRequest\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\"Z\n\x10\x44ownloadResponse\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.soundgen.v1.DownloadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"4\n\x0e\x44ownloadHeader\x12\x12\n\nsize_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\t2\xea\x01\n\x0b\x43lipService\x12\x44\n\x07GetClip\x12\x1b.soundgen.v1.GetClipRequest\x1a\x1c.soundgen.v1.GetClipResponse\x12J\n\tListClips\x12\x1d.soundgen.v1.ListClipsRequest\x1a\x1e.soundgen.v1.ListClipsResponse\x12I\n\x08\x44ownload\x12\x1c.soundgen.v1.DownloadRequest\x1a\x1d.soundgen.v1.DownloadResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esoundgen/v1/clip_service.proto\x12\x0bsoundgen.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16soundgen/v1/clip.proto\"!\n\x0eGetClipRequest\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\"2\n\x0fGetClipResponse\x12\x1f\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x11.soundgen.v1.Clip\"\xe6\x01\n\x10ListClipsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x17\n\x0f\x66\x61vourites_only\x18\x05 \x01(\x08\x12\x31\n\rcreated_after\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x64\x65leted\x18\x08 \x01(\x08\"N\n\x11ListClipsResponse\x12 \n\x05\x63lips\x18\x01 \x03(\x0b\x32\x11.soundgen.v1.Clip\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"8\n\x0f\x44ownloadRequest\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\"Z\n\x10\x44ownloadResponse\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.soundgen.v1.DownloadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"4\n\x0e\x44ownloadHeader\x12\x12\n\nsize_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"\xa7\x01\n\x11UpdateClipRequest\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\x12\x12\n\x05label\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x16\n\tfavourite\x18\x03 \x01(\x08H\x01\x88\x01\x01\x12\x12\n\x05notes\x18\x04 \x01(\tH\x02\x88\x01\x01\x12\x1f\n\x04tags\x18\x05 \x01(\x0b\x32\x11.soundgen.v1.TagsB\x08\n\x06_labelB\x0c\n\n_favouriteB\x08\n\x06_notes\"\x14\n\x04Tags\x12\x0c\n\x04tags\x18\x01 \x03(\t\"5\n\x12UpdateClipResponse\x12\x1f\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x11.soundgen.v1.Clip\"$\n\x11\x44\x65leteClipRequest\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\"5\n\x12\x44\x65leteClipResponse\x12\x1f\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x11.soundgen.v1.Clip\"&\n\x13UndeleteClipRequest\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\"7\n\x14UndeleteClipResponse\x12\x1f\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x11.soundgen.v1.Clip\"]\n\x11ImportClipRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1d.soundgen.v1.ImportClipHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"S\n\x10ImportClipHeader\x12\r\n\x05label\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\"5\n\x12ImportClipResponse\x12\x1f\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x11.soundgen.v1.Clip\"N\n\x12SearchClipsRequest\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x11\n\x07\x63lip_id\x18\x02 \x01(\tH\x00\x12\r\n\x05limit\x18\x03 \x01(\rB\x06\n\x04like\";\n\x13SearchClipsResponse\x12$\n\x04hits\x18\x01 \x03(\x0b\x32\x16.soundgen.v1.SearchHit\"@\n\tSearchHit\x12\x1f\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x11.soundgen.v1.Clip\x12\x12\n\nsimilarity\x18\x02 \x01(\x01\"&\n\x13\x45xportRecipeRequest\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\"+\n\x14\x45xportRecipeResponse\x12\x13\n\x0brecipe_json\x18\x01 \x01(\t2\xd5\x05\n\x0b\x43lipService\x12\x44\n\x07GetClip\x12\x1b.soundgen.v1.GetClipRequest\x1a\x1c.soundgen.v1.GetClipResponse\x12J\n\tListClips\x12\x1d.soundgen.v1.ListClipsRequest\x1a\x1e.soundgen.v1.ListClipsResponse\x12I\n\x08\x44ownload\x12\x1c.soundgen.v1.DownloadRequest\x1a\x1d.soundgen.v1.DownloadResponse0\x01\x12M\n\nUpdateClip\x12\x1e.soundgen.v1.UpdateClipRequest\x1a\x1f.soundgen.v1.UpdateClipResponse\x12M\n\nDeleteClip\x12\x1e.soundgen.v1.DeleteClipRequest\x1a\x1f.soundgen.v1.DeleteClipResponse\x12S\n\x0cUndeleteClip\x12 .soundgen.v1.UndeleteClipRequest\x1a!.soundgen.v1.UndeleteClipResponse\x12O\n\nImportClip\x12\x1e.soundgen.v1.ImportClipRequest\x1a\x1f.soundgen.v1.ImportClipResponse(\x01\x12P\n\x0bSearchClips\x12\x1f.soundgen.v1.SearchClipsRequest\x1a .soundgen.v1.SearchClipsResponse\x12S\n\x0c\x45xportRecipe\x12 .soundgen.v1.ExportRecipeRequest\x1a!.soundgen.v1.ExportRecipeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'soundgen.v1.clip_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETCLIPREQUEST']._serialized_start=71
-  _globals['_GETCLIPREQUEST']._serialized_end=104
-  _globals['_GETCLIPRESPONSE']._serialized_start=106
-  _globals['_GETCLIPRESPONSE']._serialized_end=156
-  _globals['_LISTCLIPSREQUEST']._serialized_start=158
-  _globals['_LISTCLIPSREQUEST']._serialized_end=215
-  _globals['_LISTCLIPSRESPONSE']._serialized_start=217
-  _globals['_LISTCLIPSRESPONSE']._serialized_end=295
-  _globals['_DOWNLOADREQUEST']._serialized_start=297
-  _globals['_DOWNLOADREQUEST']._serialized_end=331
-  _globals['_DOWNLOADRESPONSE']._serialized_start=333
-  _globals['_DOWNLOADRESPONSE']._serialized_end=423
-  _globals['_DOWNLOADHEADER']._serialized_start=425
-  _globals['_DOWNLOADHEADER']._serialized_end=477
-  _globals['_CLIPSERVICE']._serialized_start=480
-  _globals['_CLIPSERVICE']._serialized_end=714
+  _globals['_GETCLIPREQUEST']._serialized_start=104
+  _globals['_GETCLIPREQUEST']._serialized_end=137
+  _globals['_GETCLIPRESPONSE']._serialized_start=139
+  _globals['_GETCLIPRESPONSE']._serialized_end=189
+  _globals['_LISTCLIPSREQUEST']._serialized_start=192
+  _globals['_LISTCLIPSREQUEST']._serialized_end=422
+  _globals['_LISTCLIPSRESPONSE']._serialized_start=424
+  _globals['_LISTCLIPSRESPONSE']._serialized_end=502
+  _globals['_DOWNLOADREQUEST']._serialized_start=504
+  _globals['_DOWNLOADREQUEST']._serialized_end=560
+  _globals['_DOWNLOADRESPONSE']._serialized_start=562
+  _globals['_DOWNLOADRESPONSE']._serialized_end=652
+  _globals['_DOWNLOADHEADER']._serialized_start=654
+  _globals['_DOWNLOADHEADER']._serialized_end=706
+  _globals['_UPDATECLIPREQUEST']._serialized_start=709
+  _globals['_UPDATECLIPREQUEST']._serialized_end=876
+  _globals['_TAGS']._serialized_start=878
+  _globals['_TAGS']._serialized_end=898
+  _globals['_UPDATECLIPRESPONSE']._serialized_start=900
+  _globals['_UPDATECLIPRESPONSE']._serialized_end=953
+  _globals['_DELETECLIPREQUEST']._serialized_start=955
+  _globals['_DELETECLIPREQUEST']._serialized_end=991
+  _globals['_DELETECLIPRESPONSE']._serialized_start=993
+  _globals['_DELETECLIPRESPONSE']._serialized_end=1046
+  _globals['_UNDELETECLIPREQUEST']._serialized_start=1048
+  _globals['_UNDELETECLIPREQUEST']._serialized_end=1086
+  _globals['_UNDELETECLIPRESPONSE']._serialized_start=1088
+  _globals['_UNDELETECLIPRESPONSE']._serialized_end=1143
+  _globals['_IMPORTCLIPREQUEST']._serialized_start=1145
+  _globals['_IMPORTCLIPREQUEST']._serialized_end=1238
+  _globals['_IMPORTCLIPHEADER']._serialized_start=1240
+  _globals['_IMPORTCLIPHEADER']._serialized_end=1323
+  _globals['_IMPORTCLIPRESPONSE']._serialized_start=1325
+  _globals['_IMPORTCLIPRESPONSE']._serialized_end=1378
+  _globals['_SEARCHCLIPSREQUEST']._serialized_start=1380
+  _globals['_SEARCHCLIPSREQUEST']._serialized_end=1458
+  _globals['_SEARCHCLIPSRESPONSE']._serialized_start=1460
+  _globals['_SEARCHCLIPSRESPONSE']._serialized_end=1519
+  _globals['_SEARCHHIT']._serialized_start=1521
+  _globals['_SEARCHHIT']._serialized_end=1585
+  _globals['_EXPORTRECIPEREQUEST']._serialized_start=1587
+  _globals['_EXPORTRECIPEREQUEST']._serialized_end=1625
+  _globals['_EXPORTRECIPERESPONSE']._serialized_start=1627
+  _globals['_EXPORTRECIPERESPONSE']._serialized_end=1670
+  _globals['_CLIPSERVICE']._serialized_start=1673
+  _globals['_CLIPSERVICE']._serialized_end=2398
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ The stored clips."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from soundgen.v1 import clip_pb2 as _clip_pb2
 import builtins as _builtins
@@ -64,19 +65,44 @@ class ListClipsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    FAVOURITES_ONLY_FIELD_NUMBER: _builtins.int
+    CREATED_AFTER_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most clips in one page: 1 to 200. 0 takes 50."""
     page_token: _builtins.str
-    """`next_page_token` of the page before; empty for the first page."""
+    """`next_page_token` of the page before; empty for the first page. Filters must be those of the page before."""
+    text: _builtins.str
+    """Only clips whose prompt, name or notes hold all of these words, in any case."""
+    favourites_only: _builtins.bool
+    deleted: _builtins.bool
+    """Only deleted clips that can still be brought back."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only clips that have all of these tags."""
+
+    @_builtins.property
+    def created_after(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def created_before(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        text: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        favourites_only: _builtins.bool = ...,
+        created_after: _timestamp_pb2.Timestamp | None = ...,
+        created_before: _timestamp_pb2.Timestamp | None = ...,
+        deleted: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "deleted", b"deleted", "favourites_only", b"favourites_only", "page_size", b"page_size", "page_token", b"page_token", "tags", b"tags", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -111,15 +137,19 @@ class DownloadRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CLIP_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     clip_id: _builtins.str
+    offset_bytes: _builtins.int
+    """Bytes the client has already: the chunks begin there. OUT_OF_RANGE beyond the end."""
     def __init__(
         self,
         *,
         clip_id: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip_id", b"clip_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip_id", b"clip_id", "offset_bytes", b"offset_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -175,3 +205,363 @@ class DownloadHeader(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DownloadHeader: _TypeAlias = DownloadHeader  # noqa: Y015
+
+@_typing.final
+class UpdateClipRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIP_ID_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    FAVOURITE_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    clip_id: _builtins.str
+    label: _builtins.str
+    """1 to 200 characters."""
+    favourite: _builtins.bool
+    notes: _builtins.str
+    """At most 4000 characters."""
+    @_builtins.property
+    def tags(self) -> Global___Tags:
+        """Replaces all tags; an empty list removes them."""
+
+    def __init__(
+        self,
+        *,
+        clip_id: _builtins.str = ...,
+        label: _builtins.str | None = ...,
+        favourite: _builtins.bool | None = ...,
+        notes: _builtins.str | None = ...,
+        tags: Global___Tags | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_favourite", b"_favourite", "_label", b"_label", "_notes", b"_notes", "favourite", b"favourite", "label", b"label", "notes", b"notes", "tags", b"tags"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_favourite", b"_favourite", "_label", b"_label", "_notes", b"_notes", "clip_id", b"clip_id", "favourite", b"favourite", "label", b"label", "notes", b"notes", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__favourite: _TypeAlias = _typing.Literal["favourite"]  # noqa: Y015
+    _WhichOneofArgType__favourite: _TypeAlias = _typing.Literal["_favourite", b"_favourite"]  # noqa: Y015
+    _WhichOneofReturnType__label: _TypeAlias = _typing.Literal["label"]  # noqa: Y015
+    _WhichOneofArgType__label: _TypeAlias = _typing.Literal["_label", b"_label"]  # noqa: Y015
+    _WhichOneofReturnType__notes: _TypeAlias = _typing.Literal["notes"]  # noqa: Y015
+    _WhichOneofArgType__notes: _TypeAlias = _typing.Literal["_notes", b"_notes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__favourite) -> _WhichOneofReturnType__favourite | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__label) -> _WhichOneofReturnType__label | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__notes) -> _WhichOneofReturnType__notes | None: ...
+
+Global___UpdateClipRequest: _TypeAlias = UpdateClipRequest  # noqa: Y015
+
+@_typing.final
+class Tags(_message.Message):
+    """At most 32 tags of 1 to 40 characters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tags: _TypeAlias = Tags  # noqa: Y015
+
+@_typing.final
+class UpdateClipResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def clip(self) -> _clip_pb2.Clip: ...
+    def __init__(
+        self,
+        *,
+        clip: _clip_pb2.Clip | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateClipResponse: _TypeAlias = UpdateClipResponse  # noqa: Y015
+
+@_typing.final
+class DeleteClipRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIP_ID_FIELD_NUMBER: _builtins.int
+    clip_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        clip_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip_id", b"clip_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteClipRequest: _TypeAlias = DeleteClipRequest  # noqa: Y015
+
+@_typing.final
+class DeleteClipResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def clip(self) -> _clip_pb2.Clip:
+        """As it is now: with `deleted_at`."""
+
+    def __init__(
+        self,
+        *,
+        clip: _clip_pb2.Clip | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteClipResponse: _TypeAlias = DeleteClipResponse  # noqa: Y015
+
+@_typing.final
+class UndeleteClipRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIP_ID_FIELD_NUMBER: _builtins.int
+    clip_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        clip_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip_id", b"clip_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndeleteClipRequest: _TypeAlias = UndeleteClipRequest  # noqa: Y015
+
+@_typing.final
+class UndeleteClipResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def clip(self) -> _clip_pb2.Clip: ...
+    def __init__(
+        self,
+        *,
+        clip: _clip_pb2.Clip | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndeleteClipResponse: _TypeAlias = UndeleteClipResponse  # noqa: Y015
+
+@_typing.final
+class ImportClipRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """Every further message: at most 256 KiB."""
+    @_builtins.property
+    def header(self) -> Global___ImportClipHeader:
+        """The first message."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___ImportClipHeader | None = ...,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "chunk"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___ImportClipRequest: _TypeAlias = ImportClipRequest  # noqa: Y015
+
+@_typing.final
+class ImportClipHeader(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """A name for people, 1 to 200 characters; never used as a path."""
+    size_bytes: _builtins.int
+    sha256: _builtins.str
+    """sha256 of the bytes in lower-case hexadecimal; may be empty."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        sha256: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "sha256", b"sha256", "size_bytes", b"size_bytes", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportClipHeader: _TypeAlias = ImportClipHeader  # noqa: Y015
+
+@_typing.final
+class ImportClipResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def clip(self) -> _clip_pb2.Clip: ...
+    def __init__(
+        self,
+        *,
+        clip: _clip_pb2.Clip | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportClipResponse: _TypeAlias = ImportClipResponse  # noqa: Y015
+
+@_typing.final
+class SearchClipsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    CLIP_ID_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """A description of the sound, 1 to 1000 characters."""
+    clip_id: _builtins.str
+    """Sounds described like this clip."""
+    limit: _builtins.int
+    """Most clips: 1 to 200. 0 takes 20."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        clip_id: _builtins.str = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clip_id", b"clip_id", "like", b"like", "text", b"text"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip_id", b"clip_id", "like", b"like", "limit", b"limit", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_like: _TypeAlias = _typing.Literal["text", "clip_id"]  # noqa: Y015
+    _WhichOneofArgType_like: _TypeAlias = _typing.Literal["like", b"like"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_like) -> _WhichOneofReturnType_like | None: ...
+
+Global___SearchClipsRequest: _TypeAlias = SearchClipsRequest  # noqa: Y015
+
+@_typing.final
+class SearchClipsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HITS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchHit]: ...
+    def __init__(
+        self,
+        *,
+        hits: _abc.Iterable[Global___SearchHit] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchClipsResponse: _TypeAlias = SearchClipsResponse  # noqa: Y015
+
+@_typing.final
+class SearchHit(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIP_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    similarity: _builtins.float
+    """Cosine of the two descriptions' embeddings, -1 to 1."""
+    @_builtins.property
+    def clip(self) -> _clip_pb2.Clip: ...
+    def __init__(
+        self,
+        *,
+        clip: _clip_pb2.Clip | None = ...,
+        similarity: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip", "similarity", b"similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchHit: _TypeAlias = SearchHit  # noqa: Y015
+
+@_typing.final
+class ExportRecipeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIP_ID_FIELD_NUMBER: _builtins.int
+    clip_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        clip_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip_id", b"clip_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportRecipeRequest: _TypeAlias = ExportRecipeRequest  # noqa: Y015
+
+@_typing.final
+class ExportRecipeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECIPE_JSON_FIELD_NUMBER: _builtins.int
+    recipe_json: _builtins.str
+    def __init__(
+        self,
+        *,
+        recipe_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recipe_json", b"recipe_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportRecipeResponse: _TypeAlias = ExportRecipeResponse  # noqa: Y015

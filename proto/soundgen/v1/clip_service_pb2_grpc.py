@@ -49,6 +49,36 @@ class ClipServiceStub:
                 request_serializer=soundgen_dot_v1_dot_clip__service__pb2.DownloadRequest.SerializeToString,
                 response_deserializer=soundgen_dot_v1_dot_clip__service__pb2.DownloadResponse.FromString,
                 _registered_method=True)
+        self.UpdateClip = channel.unary_unary(
+                '/soundgen.v1.ClipService/UpdateClip',
+                request_serializer=soundgen_dot_v1_dot_clip__service__pb2.UpdateClipRequest.SerializeToString,
+                response_deserializer=soundgen_dot_v1_dot_clip__service__pb2.UpdateClipResponse.FromString,
+                _registered_method=True)
+        self.DeleteClip = channel.unary_unary(
+                '/soundgen.v1.ClipService/DeleteClip',
+                request_serializer=soundgen_dot_v1_dot_clip__service__pb2.DeleteClipRequest.SerializeToString,
+                response_deserializer=soundgen_dot_v1_dot_clip__service__pb2.DeleteClipResponse.FromString,
+                _registered_method=True)
+        self.UndeleteClip = channel.unary_unary(
+                '/soundgen.v1.ClipService/UndeleteClip',
+                request_serializer=soundgen_dot_v1_dot_clip__service__pb2.UndeleteClipRequest.SerializeToString,
+                response_deserializer=soundgen_dot_v1_dot_clip__service__pb2.UndeleteClipResponse.FromString,
+                _registered_method=True)
+        self.ImportClip = channel.stream_unary(
+                '/soundgen.v1.ClipService/ImportClip',
+                request_serializer=soundgen_dot_v1_dot_clip__service__pb2.ImportClipRequest.SerializeToString,
+                response_deserializer=soundgen_dot_v1_dot_clip__service__pb2.ImportClipResponse.FromString,
+                _registered_method=True)
+        self.SearchClips = channel.unary_unary(
+                '/soundgen.v1.ClipService/SearchClips',
+                request_serializer=soundgen_dot_v1_dot_clip__service__pb2.SearchClipsRequest.SerializeToString,
+                response_deserializer=soundgen_dot_v1_dot_clip__service__pb2.SearchClipsResponse.FromString,
+                _registered_method=True)
+        self.ExportRecipe = channel.unary_unary(
+                '/soundgen.v1.ClipService/ExportRecipe',
+                request_serializer=soundgen_dot_v1_dot_clip__service__pb2.ExportRecipeRequest.SerializeToString,
+                response_deserializer=soundgen_dot_v1_dot_clip__service__pb2.ExportRecipeResponse.FromString,
+                _registered_method=True)
 
 
 class ClipServiceServicer:
@@ -75,6 +105,47 @@ class ClipServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateClip(self, request, context):
+        """Name, tags, favourite, notes: absent fields stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteClip(self, request, context):
+        """The clip leaves every list; its file is kept for the daemon's trash_days, and UndeleteClip brings it back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndeleteClip(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportClip(self, request_iterator, context):
+        """A sound file from outside becomes a clip: a header, then its bytes. WAV, FLAC, AIFF, Ogg or MP3; stored as a WAV.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchClips(self, request, context):
+        """Nearest in meaning first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportRecipe(self, request, context):
+        """Everything that makes the clip again, as JSON: see GenerationService.Rerender.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClipServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +163,36 @@ def add_ClipServiceServicer_to_server(servicer, server):
                     servicer.Download,
                     request_deserializer=soundgen_dot_v1_dot_clip__service__pb2.DownloadRequest.FromString,
                     response_serializer=soundgen_dot_v1_dot_clip__service__pb2.DownloadResponse.SerializeToString,
+            ),
+            'UpdateClip': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateClip,
+                    request_deserializer=soundgen_dot_v1_dot_clip__service__pb2.UpdateClipRequest.FromString,
+                    response_serializer=soundgen_dot_v1_dot_clip__service__pb2.UpdateClipResponse.SerializeToString,
+            ),
+            'DeleteClip': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteClip,
+                    request_deserializer=soundgen_dot_v1_dot_clip__service__pb2.DeleteClipRequest.FromString,
+                    response_serializer=soundgen_dot_v1_dot_clip__service__pb2.DeleteClipResponse.SerializeToString,
+            ),
+            'UndeleteClip': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndeleteClip,
+                    request_deserializer=soundgen_dot_v1_dot_clip__service__pb2.UndeleteClipRequest.FromString,
+                    response_serializer=soundgen_dot_v1_dot_clip__service__pb2.UndeleteClipResponse.SerializeToString,
+            ),
+            'ImportClip': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportClip,
+                    request_deserializer=soundgen_dot_v1_dot_clip__service__pb2.ImportClipRequest.FromString,
+                    response_serializer=soundgen_dot_v1_dot_clip__service__pb2.ImportClipResponse.SerializeToString,
+            ),
+            'SearchClips': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchClips,
+                    request_deserializer=soundgen_dot_v1_dot_clip__service__pb2.SearchClipsRequest.FromString,
+                    response_serializer=soundgen_dot_v1_dot_clip__service__pb2.SearchClipsResponse.SerializeToString,
+            ),
+            'ExportRecipe': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportRecipe,
+                    request_deserializer=soundgen_dot_v1_dot_clip__service__pb2.ExportRecipeRequest.FromString,
+                    response_serializer=soundgen_dot_v1_dot_clip__service__pb2.ExportRecipeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +276,168 @@ class ClipService:
             '/soundgen.v1.ClipService/Download',
             soundgen_dot_v1_dot_clip__service__pb2.DownloadRequest.SerializeToString,
             soundgen_dot_v1_dot_clip__service__pb2.DownloadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateClip(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/soundgen.v1.ClipService/UpdateClip',
+            soundgen_dot_v1_dot_clip__service__pb2.UpdateClipRequest.SerializeToString,
+            soundgen_dot_v1_dot_clip__service__pb2.UpdateClipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteClip(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/soundgen.v1.ClipService/DeleteClip',
+            soundgen_dot_v1_dot_clip__service__pb2.DeleteClipRequest.SerializeToString,
+            soundgen_dot_v1_dot_clip__service__pb2.DeleteClipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndeleteClip(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/soundgen.v1.ClipService/UndeleteClip',
+            soundgen_dot_v1_dot_clip__service__pb2.UndeleteClipRequest.SerializeToString,
+            soundgen_dot_v1_dot_clip__service__pb2.UndeleteClipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportClip(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/soundgen.v1.ClipService/ImportClip',
+            soundgen_dot_v1_dot_clip__service__pb2.ImportClipRequest.SerializeToString,
+            soundgen_dot_v1_dot_clip__service__pb2.ImportClipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchClips(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/soundgen.v1.ClipService/SearchClips',
+            soundgen_dot_v1_dot_clip__service__pb2.SearchClipsRequest.SerializeToString,
+            soundgen_dot_v1_dot_clip__service__pb2.SearchClipsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportRecipe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/soundgen.v1.ClipService/ExportRecipe',
+            soundgen_dot_v1_dot_clip__service__pb2.ExportRecipeRequest.SerializeToString,
+            soundgen_dot_v1_dot_clip__service__pb2.ExportRecipeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,17 @@ class ClipServiceStub:
     """The WAV file: one header, then its bytes in chunks of 256 KiB (262144 bytes; the last may be shorter).
     DATA_LOSS when the file is missing or is not the one that was stored.
     """
+    UpdateClip: _grpc.UnaryUnaryMultiCallable[_clip_service_pb2.UpdateClipRequest, _clip_service_pb2.UpdateClipResponse]
+    """Name, tags, favourite, notes: absent fields stay."""
+    DeleteClip: _grpc.UnaryUnaryMultiCallable[_clip_service_pb2.DeleteClipRequest, _clip_service_pb2.DeleteClipResponse]
+    """The clip leaves every list; its file is kept for the daemon's trash_days, and UndeleteClip brings it back."""
+    UndeleteClip: _grpc.UnaryUnaryMultiCallable[_clip_service_pb2.UndeleteClipRequest, _clip_service_pb2.UndeleteClipResponse]
+    ImportClip: _grpc.StreamUnaryMultiCallable[_clip_service_pb2.ImportClipRequest, _clip_service_pb2.ImportClipResponse]
+    """A sound file from outside becomes a clip: a header, then its bytes. WAV, FLAC, AIFF, Ogg or MP3; stored as a WAV."""
+    SearchClips: _grpc.UnaryUnaryMultiCallable[_clip_service_pb2.SearchClipsRequest, _clip_service_pb2.SearchClipsResponse]
+    """Nearest in meaning first."""
+    ExportRecipe: _grpc.UnaryUnaryMultiCallable[_clip_service_pb2.ExportRecipeRequest, _clip_service_pb2.ExportRecipeResponse]
+    """Everything that makes the clip again, as JSON: see GenerationService.Rerender."""
 
 @_typing.type_check_only
 class ClipServiceAsyncStub(ClipServiceStub):
@@ -49,6 +60,17 @@ class ClipServiceAsyncStub(ClipServiceStub):
     """The WAV file: one header, then its bytes in chunks of 256 KiB (262144 bytes; the last may be shorter).
     DATA_LOSS when the file is missing or is not the one that was stored.
     """
+    UpdateClip: _aio.UnaryUnaryMultiCallable[_clip_service_pb2.UpdateClipRequest, _clip_service_pb2.UpdateClipResponse]  # type: ignore[assignment]
+    """Name, tags, favourite, notes: absent fields stay."""
+    DeleteClip: _aio.UnaryUnaryMultiCallable[_clip_service_pb2.DeleteClipRequest, _clip_service_pb2.DeleteClipResponse]  # type: ignore[assignment]
+    """The clip leaves every list; its file is kept for the daemon's trash_days, and UndeleteClip brings it back."""
+    UndeleteClip: _aio.UnaryUnaryMultiCallable[_clip_service_pb2.UndeleteClipRequest, _clip_service_pb2.UndeleteClipResponse]  # type: ignore[assignment]
+    ImportClip: _aio.StreamUnaryMultiCallable[_clip_service_pb2.ImportClipRequest, _clip_service_pb2.ImportClipResponse]  # type: ignore[assignment]
+    """A sound file from outside becomes a clip: a header, then its bytes. WAV, FLAC, AIFF, Ogg or MP3; stored as a WAV."""
+    SearchClips: _aio.UnaryUnaryMultiCallable[_clip_service_pb2.SearchClipsRequest, _clip_service_pb2.SearchClipsResponse]  # type: ignore[assignment]
+    """Nearest in meaning first."""
+    ExportRecipe: _aio.UnaryUnaryMultiCallable[_clip_service_pb2.ExportRecipeRequest, _clip_service_pb2.ExportRecipeResponse]  # type: ignore[assignment]
+    """Everything that makes the clip again, as JSON: see GenerationService.Rerender."""
 
 class ClipServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -75,5 +97,52 @@ class ClipServiceServicer(metaclass=_abc_1.ABCMeta):
         """The WAV file: one header, then its bytes in chunks of 256 KiB (262144 bytes; the last may be shorter).
         DATA_LOSS when the file is missing or is not the one that was stored.
         """
+
+    @_abc_1.abstractmethod
+    def UpdateClip(
+        self,
+        request: _clip_service_pb2.UpdateClipRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_clip_service_pb2.UpdateClipResponse, _abc.Awaitable[_clip_service_pb2.UpdateClipResponse]]:
+        """Name, tags, favourite, notes: absent fields stay."""
+
+    @_abc_1.abstractmethod
+    def DeleteClip(
+        self,
+        request: _clip_service_pb2.DeleteClipRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_clip_service_pb2.DeleteClipResponse, _abc.Awaitable[_clip_service_pb2.DeleteClipResponse]]:
+        """The clip leaves every list; its file is kept for the daemon's trash_days, and UndeleteClip brings it back."""
+
+    @_abc_1.abstractmethod
+    def UndeleteClip(
+        self,
+        request: _clip_service_pb2.UndeleteClipRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_clip_service_pb2.UndeleteClipResponse, _abc.Awaitable[_clip_service_pb2.UndeleteClipResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ImportClip(
+        self,
+        request_iterator: _MaybeAsyncIterator[_clip_service_pb2.ImportClipRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_clip_service_pb2.ImportClipResponse, _abc.Awaitable[_clip_service_pb2.ImportClipResponse]]:
+        """A sound file from outside becomes a clip: a header, then its bytes. WAV, FLAC, AIFF, Ogg or MP3; stored as a WAV."""
+
+    @_abc_1.abstractmethod
+    def SearchClips(
+        self,
+        request: _clip_service_pb2.SearchClipsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_clip_service_pb2.SearchClipsResponse, _abc.Awaitable[_clip_service_pb2.SearchClipsResponse]]:
+        """Nearest in meaning first."""
+
+    @_abc_1.abstractmethod
+    def ExportRecipe(
+        self,
+        request: _clip_service_pb2.ExportRecipeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_clip_service_pb2.ExportRecipeResponse, _abc.Awaitable[_clip_service_pb2.ExportRecipeResponse]]:
+        """Everything that makes the clip again, as JSON: see GenerationService.Rerender."""
 
 def add_ClipServiceServicer_to_server(servicer: ClipServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,40 +22,65 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from soundgen.v1 import clip_pb2 as soundgen_dot_v1_dot_clip__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$soundgen/v1/generation_service.proto\x12\x0bsoundgen.v1\x1a\x16soundgen/v1/clip.proto\"\xbf\x02\n\x0fGenerateRequest\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12\x1c\n\x0fnegative_prompt\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x14\n\x07seconds\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05steps\x18\x05 \x01(\rH\x03\x88\x01\x01\x12\x12\n\x05gamma\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x12\n\x05omega\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x0f\n\x02nu\x18\x08 \x01(\x01H\x06\x88\x01\x01\x12\x12\n\x05model\x18\t \x01(\tH\x07\x88\x01\x01\x12\x12\n\x05label\x18\n \x01(\tH\x08\x88\x01\x01\x42\x12\n\x10_negative_promptB\x07\n\x05_seedB\n\n\x08_secondsB\x08\n\x06_stepsB\x08\n\x06_gammaB\x08\n\x06_omegaB\x05\n\x03_nuB\x08\n\x06_modelB\x08\n\x06_label\"9\n\x10GenerateResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.soundgen.v1.ClipEvent\"\\\n\rRefineRequest\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\x12\x12\n\x05steps\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05gamma\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_stepsB\x08\n\x06_gamma\"7\n\x0eRefineResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.soundgen.v1.ClipEvent\" \n\rCancelRequest\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\"\x10\n\x0e\x43\x61ncelResponse\"\xed\x01\n\tClipEvent\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\x12%\n\x06queued\x18\x02 \x01(\x0b\x32\x13.soundgen.v1.QueuedH\x00\x12\'\n\x07started\x18\x03 \x01(\x0b\x32\x14.soundgen.v1.StartedH\x00\x12!\n\x04jump\x18\x04 \x01(\x0b\x32\x11.soundgen.v1.JumpH\x00\x12,\n\nclip_ready\x18\x05 \x01(\x0b\x32\x16.soundgen.v1.ClipReadyH\x00\x12%\n\x06\x66\x61iled\x18\x06 \x01(\x0b\x32\x13.soundgen.v1.FailedH\x00\x42\x07\n\x05\x65vent\"V\n\x06Queued\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x15\n\rmodel_loading\x18\x02 \x01(\x08\x12#\n\x06recipe\x18\x03 \x01(\x0b\x32\x13.soundgen.v1.Recipe\"\t\n\x07Started\"#\n\x04Jump\x12\x0c\n\x04\x64one\x18\x01 \x01(\r\x12\r\n\x05total\x18\x02 \x01(\r\",\n\tClipReady\x12\x1f\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x11.soundgen.v1.Clip\")\n\x06\x46\x61iled\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t2\xe6\x01\n\x11GenerationService\x12I\n\x08Generate\x12\x1c.soundgen.v1.GenerateRequest\x1a\x1d.soundgen.v1.GenerateResponse0\x01\x12\x43\n\x06Refine\x12\x1a.soundgen.v1.RefineRequest\x1a\x1b.soundgen.v1.RefineResponse0\x01\x12\x41\n\x06\x43\x61ncel\x12\x1a.soundgen.v1.CancelRequest\x1a\x1b.soundgen.v1.CancelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$soundgen/v1/generation_service.proto\x12\x0bsoundgen.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16soundgen/v1/clip.proto\"\xb8\x03\n\x0fGenerateRequest\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12\x1c\n\x0fnegative_prompt\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x14\n\x07seconds\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05steps\x18\x05 \x01(\rH\x03\x88\x01\x01\x12\x12\n\x05gamma\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x12\n\x05omega\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x0f\n\x02nu\x18\x08 \x01(\x01H\x06\x88\x01\x01\x12\x12\n\x05model\x18\t \x01(\tH\x07\x88\x01\x01\x12\x12\n\x05label\x18\n \x01(\tH\x08\x88\x01\x01\x12\x17\n\nrequest_id\x18\x0b \x01(\tH\t\x88\x01\x01\x12\x10\n\x08\x64\x65tached\x18\x0c \x01(\x08\x12\x1b\n\x0ewithin_seconds\x18\r \x01(\x01H\n\x88\x01\x01\x12\r\n\x05\x62\x61tch\x18\x0e \x01(\x08\x42\x12\n\x10_negative_promptB\x07\n\x05_seedB\n\n\x08_secondsB\x08\n\x06_stepsB\x08\n\x06_gammaB\x08\n\x06_omegaB\x05\n\x03_nuB\x08\n\x06_modelB\x08\n\x06_labelB\r\n\x0b_request_idB\x11\n\x0f_within_seconds\"h\n\x19GenerateVariationsRequest\x12-\n\x07request\x18\x01 \x01(\x0b\x32\x1c.soundgen.v1.GenerateRequest\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\r\n\x05seeds\x18\x03 \x03(\r\"C\n\x1aGenerateVariationsResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.soundgen.v1.ClipEvent\"9\n\x10GenerateResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.soundgen.v1.ClipEvent\"\xa5\x01\n\rRefineRequest\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\x12\x12\n\x05steps\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05gamma\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nrequest_id\x18\x04 \x01(\tH\x02\x88\x01\x01\x12\x10\n\x08\x64\x65tached\x18\x05 \x01(\x08\x12\r\n\x05\x62\x61tch\x18\x06 \x01(\x08\x42\x08\n\x06_stepsB\x08\n\x06_gammaB\r\n\x0b_request_id\"\x94\x01\n\x1aRefineProgressivelyRequest\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x03(\r\x12\x12\n\x05gamma\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\nrequest_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08\x64\x65tached\x18\x05 \x01(\x08\x42\x08\n\x06_gammaB\r\n\x0b_request_id\"D\n\x1bRefineProgressivelyResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.soundgen.v1.ClipEvent\"}\n\x0fRerenderRequest\x12\x13\n\x0brecipe_json\x18\x01 \x01(\t\x12\x1b\n\x13\x61llow_other_weights\x18\x02 \x01(\x08\x12\x17\n\nrequest_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08\x64\x65tached\x18\x04 \x01(\x08\x42\r\n\x0b_request_id\"9\n\x10RerenderResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.soundgen.v1.ClipEvent\"\x1f\n\x0cWatchRequest\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\"6\n\rWatchResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.soundgen.v1.ClipEvent\"(\n\x0fListJobsRequest\x12\x15\n\rinclude_ended\x18\x01 \x01(\x08\"2\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.soundgen.v1.Job\"\xb3\x02\n\x03Job\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.soundgen.v1.JobState\x12#\n\x06recipe\x18\x03 \x01(\x0b\x32\x13.soundgen.v1.Recipe\x12\r\n\x05label\x18\x04 \x01(\t\x12\x11\n\tparent_id\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x0e\n\x06\x63lient\x18\x07 \x01(\t\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08position\x18\t \x01(\r\x12\x12\n\njumps_done\x18\n \x01(\r\x12\x13\n\x0bjumps_total\x18\x0b \x01(\r\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x0f\n\x07message\x18\r \x01(\t\"7\n\x0eRefineResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.soundgen.v1.ClipEvent\" \n\rCancelRequest\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\"\x10\n\x0e\x43\x61ncelResponse\"\xed\x01\n\tClipEvent\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\x12%\n\x06queued\x18\x02 \x01(\x0b\x32\x13.soundgen.v1.QueuedH\x00\x12\'\n\x07started\x18\x03 \x01(\x0b\x32\x14.soundgen.v1.StartedH\x00\x12!\n\x04jump\x18\x04 \x01(\x0b\x32\x11.soundgen.v1.JumpH\x00\x12,\n\nclip_ready\x18\x05 \x01(\x0b\x32\x16.soundgen.v1.ClipReadyH\x00\x12%\n\x06\x66\x61iled\x18\x06 \x01(\x0b\x32\x13.soundgen.v1.FailedH\x00\x42\x07\n\x05\x65vent\"V\n\x06Queued\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x15\n\rmodel_loading\x18\x02 \x01(\x08\x12#\n\x06recipe\x18\x03 \x01(\x0b\x32\x13.soundgen.v1.Recipe\"\t\n\x07Started\"#\n\x04Jump\x12\x0c\n\x04\x64one\x18\x01 \x01(\r\x12\r\n\x05total\x18\x02 \x01(\r\",\n\tClipReady\x12\x1f\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x11.soundgen.v1.Clip\")\n\x06\x46\x61iled\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t*}\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x13\n\x0fJOB_STATE_READY\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x32\x91\x05\n\x11GenerationService\x12I\n\x08Generate\x12\x1c.soundgen.v1.GenerateRequest\x1a\x1d.soundgen.v1.GenerateResponse0\x01\x12g\n\x12GenerateVariations\x12&.soundgen.v1.GenerateVariationsRequest\x1a\'.soundgen.v1.GenerateVariationsResponse0\x01\x12\x43\n\x06Refine\x12\x1a.soundgen.v1.RefineRequest\x1a\x1b.soundgen.v1.RefineResponse0\x01\x12j\n\x13RefineProgressively\x12\'.soundgen.v1.RefineProgressivelyRequest\x1a(.soundgen.v1.RefineProgressivelyResponse0\x01\x12I\n\x08Rerender\x12\x1c.soundgen.v1.RerenderRequest\x1a\x1d.soundgen.v1.RerenderResponse0\x01\x12@\n\x05Watch\x12\x19.soundgen.v1.WatchRequest\x1a\x1a.soundgen.v1.WatchResponse0\x01\x12\x41\n\x06\x43\x61ncel\x12\x1a.soundgen.v1.CancelRequest\x1a\x1b.soundgen.v1.CancelResponse\x12G\n\x08ListJobs\x12\x1c.soundgen.v1.ListJobsRequest\x1a\x1d.soundgen.v1.ListJobsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'soundgen.v1.generation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GENERATEREQUEST']._serialized_start=78
-  _globals['_GENERATEREQUEST']._serialized_end=397
-  _globals['_GENERATERESPONSE']._serialized_start=399
-  _globals['_GENERATERESPONSE']._serialized_end=456
-  _globals['_REFINEREQUEST']._serialized_start=458
-  _globals['_REFINEREQUEST']._serialized_end=550
-  _globals['_REFINERESPONSE']._serialized_start=552
-  _globals['_REFINERESPONSE']._serialized_end=607
-  _globals['_CANCELREQUEST']._serialized_start=609
-  _globals['_CANCELREQUEST']._serialized_end=641
-  _globals['_CANCELRESPONSE']._serialized_start=643
-  _globals['_CANCELRESPONSE']._serialized_end=659
-  _globals['_CLIPEVENT']._serialized_start=662
-  _globals['_CLIPEVENT']._serialized_end=899
-  _globals['_QUEUED']._serialized_start=901
-  _globals['_QUEUED']._serialized_end=987
-  _globals['_STARTED']._serialized_start=989
-  _globals['_STARTED']._serialized_end=998
-  _globals['_JUMP']._serialized_start=1000
-  _globals['_JUMP']._serialized_end=1035
-  _globals['_CLIPREADY']._serialized_start=1037
-  _globals['_CLIPREADY']._serialized_end=1081
-  _globals['_FAILED']._serialized_start=1083
-  _globals['_FAILED']._serialized_end=1124
-  _globals['_GENERATIONSERVICE']._serialized_start=1127
-  _globals['_GENERATIONSERVICE']._serialized_end=1357
+  _globals['_JOBSTATE']._serialized_start=2429
+  _globals['_JOBSTATE']._serialized_end=2554
+  _globals['_GENERATEREQUEST']._serialized_start=111
+  _globals['_GENERATEREQUEST']._serialized_end=551
+  _globals['_GENERATEVARIATIONSREQUEST']._serialized_start=553
+  _globals['_GENERATEVARIATIONSREQUEST']._serialized_end=657
+  _globals['_GENERATEVARIATIONSRESPONSE']._serialized_start=659
+  _globals['_GENERATEVARIATIONSRESPONSE']._serialized_end=726
+  _globals['_GENERATERESPONSE']._serialized_start=728
+  _globals['_GENERATERESPONSE']._serialized_end=785
+  _globals['_REFINEREQUEST']._serialized_start=788
+  _globals['_REFINEREQUEST']._serialized_end=953
+  _globals['_REFINEPROGRESSIVELYREQUEST']._serialized_start=956
+  _globals['_REFINEPROGRESSIVELYREQUEST']._serialized_end=1104
+  _globals['_REFINEPROGRESSIVELYRESPONSE']._serialized_start=1106
+  _globals['_REFINEPROGRESSIVELYRESPONSE']._serialized_end=1174
+  _globals['_RERENDERREQUEST']._serialized_start=1176
+  _globals['_RERENDERREQUEST']._serialized_end=1301
+  _globals['_RERENDERRESPONSE']._serialized_start=1303
+  _globals['_RERENDERRESPONSE']._serialized_end=1360
+  _globals['_WATCHREQUEST']._serialized_start=1362
+  _globals['_WATCHREQUEST']._serialized_end=1393
+  _globals['_WATCHRESPONSE']._serialized_start=1395
+  _globals['_WATCHRESPONSE']._serialized_end=1449
+  _globals['_LISTJOBSREQUEST']._serialized_start=1451
+  _globals['_LISTJOBSREQUEST']._serialized_end=1491
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1493
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1543
+  _globals['_JOB']._serialized_start=1546
+  _globals['_JOB']._serialized_end=1853
+  _globals['_REFINERESPONSE']._serialized_start=1855
+  _globals['_REFINERESPONSE']._serialized_end=1910
+  _globals['_CANCELREQUEST']._serialized_start=1912
+  _globals['_CANCELREQUEST']._serialized_end=1944
+  _globals['_CANCELRESPONSE']._serialized_start=1946
+  _globals['_CANCELRESPONSE']._serialized_end=1962
+  _globals['_CLIPEVENT']._serialized_start=1965
+  _globals['_CLIPEVENT']._serialized_end=2202
+  _globals['_QUEUED']._serialized_start=2204
+  _globals['_QUEUED']._serialized_end=2290
+  _globals['_STARTED']._serialized_start=2292
+  _globals['_STARTED']._serialized_end=2301
+  _globals['_JUMP']._serialized_start=2303
+  _globals['_JUMP']._serialized_end=2338
+  _globals['_CLIPREADY']._serialized_start=2340
+  _globals['_CLIPREADY']._serialized_end=2384
+  _globals['_FAILED']._serialized_start=2386
+  _globals['_FAILED']._serialized_end=2427
+  _globals['_GENERATIONSERVICE']._serialized_start=2557
+  _globals['_GENERATIONSERVICE']._serialized_end=3214
 # @@protoc_insertion_point(module_scope)

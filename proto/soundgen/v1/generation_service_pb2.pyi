@@ -5,13 +5,17 @@ Prompt in, clip out.
 
 Errors are google.rpc.Status messages in the status trailer (`grpc-status-details-bin`): a BadRequest names every
 field that is out of range, an ErrorInfo (domain "soundctm") carries a stable reason and, where a field is at fault,
-its `field`, `value` and `allowed`.
+its `field`, `value` and `allowed`. RESOURCE_EXHAUSTED and UNAVAILABLE carry a RetryInfo that says when to try again.
 
 Every call needs the metadata `authorization: Bearer <token>`; the token lies in a file only the daemon's user reads.
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from soundgen.v1 import clip_pb2 as _clip_pb2
 import builtins as _builtins
 import sys
@@ -23,6 +27,27 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _JobState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_STATE_UNSPECIFIED: _JobState.ValueType  # 0
+    JOB_STATE_QUEUED: _JobState.ValueType  # 1
+    JOB_STATE_RUNNING: _JobState.ValueType  # 2
+    JOB_STATE_READY: _JobState.ValueType  # 3
+    JOB_STATE_FAILED: _JobState.ValueType  # 4
+
+class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper): ...
+
+JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
+JOB_STATE_QUEUED: JobState.ValueType  # 1
+JOB_STATE_RUNNING: JobState.ValueType  # 2
+JOB_STATE_READY: JobState.ValueType  # 3
+JOB_STATE_FAILED: JobState.ValueType  # 4
+Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
 @_typing.final
 class GenerateRequest(_message.Message):
@@ -40,6 +65,10 @@ class GenerateRequest(_message.Message):
     NU_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DETACHED_FIELD_NUMBER: _builtins.int
+    WITHIN_SECONDS_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """What to hear. 1 to Ranges.max_prompt_chars characters."""
     negative_prompt: _builtins.str
@@ -60,6 +89,20 @@ class GenerateRequest(_message.Message):
     """Name of a model, as ListModels gives it. Default: the daemon's."""
     label: _builtins.str
     """A short name for people, at most 200 characters. Default: the prompt's beginning."""
+    request_id: _builtins.str
+    """Names this request, so that sending it again is safe: a second one with the same id follows the clip of the first
+    (for one hour) instead of making another. 1 to 64 letters, digits, '-' and '_'; best a UUID. Every kind of request
+    shares one space of ids per client.
+    """
+    detached: _builtins.bool
+    """The clip goes on when this call ends: Watch follows it again, Cancel stops it."""
+    within_seconds: _builtins.float
+    """Makes the best take that can be had within so many seconds from now, 0.1 to 3600, and stores that one alone: one
+    jump first, then as many more as time allows, up to `steps` (default: 16). A preview is always made; if even that
+    takes longer, it comes late.
+    """
+    batch: _builtins.bool
+    """Goes after everything else, for work nobody waits at: packs, libraries."""
     def __init__(
         self,
         *,
@@ -73,10 +116,14 @@ class GenerateRequest(_message.Message):
         nu: _builtins.float | None = ...,
         model: _builtins.str | None = ...,
         label: _builtins.str | None = ...,
+        request_id: _builtins.str | None = ...,
+        detached: _builtins.bool = ...,
+        within_seconds: _builtins.float | None = ...,
+        batch: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_gamma", b"_gamma", "_label", b"_label", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_nu", b"_nu", "_omega", b"_omega", "_seconds", b"_seconds", "_seed", b"_seed", "_steps", b"_steps", "gamma", b"gamma", "label", b"label", "model", b"model", "negative_prompt", b"negative_prompt", "nu", b"nu", "omega", b"omega", "seconds", b"seconds", "seed", b"seed", "steps", b"steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gamma", b"_gamma", "_label", b"_label", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_nu", b"_nu", "_omega", b"_omega", "_request_id", b"_request_id", "_seconds", b"_seconds", "_seed", b"_seed", "_steps", b"_steps", "_within_seconds", b"_within_seconds", "gamma", b"gamma", "label", b"label", "model", b"model", "negative_prompt", b"negative_prompt", "nu", b"nu", "omega", b"omega", "request_id", b"request_id", "seconds", b"seconds", "seed", b"seed", "steps", b"steps", "within_seconds", b"within_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gamma", b"_gamma", "_label", b"_label", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_nu", b"_nu", "_omega", b"_omega", "_seconds", b"_seconds", "_seed", b"_seed", "_steps", b"_steps", "gamma", b"gamma", "label", b"label", "model", b"model", "negative_prompt", b"negative_prompt", "nu", b"nu", "omega", b"omega", "prompt", b"prompt", "seconds", b"seconds", "seed", b"seed", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gamma", b"_gamma", "_label", b"_label", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_nu", b"_nu", "_omega", b"_omega", "_request_id", b"_request_id", "_seconds", b"_seconds", "_seed", b"_seed", "_steps", b"_steps", "_within_seconds", b"_within_seconds", "batch", b"batch", "detached", b"detached", "gamma", b"gamma", "label", b"label", "model", b"model", "negative_prompt", b"negative_prompt", "nu", b"nu", "omega", b"omega", "prompt", b"prompt", "request_id", b"request_id", "seconds", b"seconds", "seed", b"seed", "steps", b"steps", "within_seconds", b"within_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__gamma: _TypeAlias = _typing.Literal["gamma"]  # noqa: Y015
     _WhichOneofArgType__gamma: _TypeAlias = _typing.Literal["_gamma", b"_gamma"]  # noqa: Y015
@@ -90,12 +137,16 @@ class GenerateRequest(_message.Message):
     _WhichOneofArgType__nu: _TypeAlias = _typing.Literal["_nu", b"_nu"]  # noqa: Y015
     _WhichOneofReturnType__omega: _TypeAlias = _typing.Literal["omega"]  # noqa: Y015
     _WhichOneofArgType__omega: _TypeAlias = _typing.Literal["_omega", b"_omega"]  # noqa: Y015
+    _WhichOneofReturnType__request_id: _TypeAlias = _typing.Literal["request_id"]  # noqa: Y015
+    _WhichOneofArgType__request_id: _TypeAlias = _typing.Literal["_request_id", b"_request_id"]  # noqa: Y015
     _WhichOneofReturnType__seconds: _TypeAlias = _typing.Literal["seconds"]  # noqa: Y015
     _WhichOneofArgType__seconds: _TypeAlias = _typing.Literal["_seconds", b"_seconds"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
     _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
+    _WhichOneofReturnType__within_seconds: _TypeAlias = _typing.Literal["within_seconds"]  # noqa: Y015
+    _WhichOneofArgType__within_seconds: _TypeAlias = _typing.Literal["_within_seconds", b"_within_seconds"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gamma) -> _WhichOneofReturnType__gamma | None: ...
     @_typing.overload
@@ -109,13 +160,69 @@ class GenerateRequest(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__omega) -> _WhichOneofReturnType__omega | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seconds) -> _WhichOneofReturnType__seconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__within_seconds) -> _WhichOneofReturnType__within_seconds | None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
+
+@_typing.final
+class GenerateVariationsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    SEEDS_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How many seeds: 1 to 64. They follow one another from the first (modulo 2^32). Ignored where `seeds` are given."""
+    @_builtins.property
+    def request(self) -> Global___GenerateRequest:
+        """What all of them share. `seed` is the first seed; `within_seconds` must be absent."""
+
+    @_builtins.property
+    def seeds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """These seeds: at most 64, no two the same."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___GenerateRequest | None = ...,
+        count: _builtins.int = ...,
+        seeds: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "request", b"request", "seeds", b"seeds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerateVariationsRequest: _TypeAlias = GenerateVariationsRequest  # noqa: Y015
+
+@_typing.final
+class GenerateVariationsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event(self) -> Global___ClipEvent: ...
+    def __init__(
+        self,
+        *,
+        event: Global___ClipEvent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerateVariationsResponse: _TypeAlias = GenerateVariationsResponse  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):
@@ -144,33 +251,310 @@ class RefineRequest(_message.Message):
     CLIP_ID_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     GAMMA_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DETACHED_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
     clip_id: _builtins.str
     """The clip to refine."""
     steps: _builtins.int
     """Number of jumps: more than the clip has, up to Ranges.max_steps. Default: 16."""
     gamma: _builtins.float
     """0 to 1. Default: the clip's own."""
+    request_id: _builtins.str
+    """As in GenerateRequest."""
+    detached: _builtins.bool
+    batch: _builtins.bool
     def __init__(
         self,
         *,
         clip_id: _builtins.str = ...,
         steps: _builtins.int | None = ...,
         gamma: _builtins.float | None = ...,
+        request_id: _builtins.str | None = ...,
+        detached: _builtins.bool = ...,
+        batch: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_gamma", b"_gamma", "_steps", b"_steps", "gamma", b"gamma", "steps", b"steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gamma", b"_gamma", "_request_id", b"_request_id", "_steps", b"_steps", "gamma", b"gamma", "request_id", b"request_id", "steps", b"steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gamma", b"_gamma", "_steps", b"_steps", "clip_id", b"clip_id", "gamma", b"gamma", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gamma", b"_gamma", "_request_id", b"_request_id", "_steps", b"_steps", "batch", b"batch", "clip_id", b"clip_id", "detached", b"detached", "gamma", b"gamma", "request_id", b"request_id", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__gamma: _TypeAlias = _typing.Literal["gamma"]  # noqa: Y015
     _WhichOneofArgType__gamma: _TypeAlias = _typing.Literal["_gamma", b"_gamma"]  # noqa: Y015
+    _WhichOneofReturnType__request_id: _TypeAlias = _typing.Literal["request_id"]  # noqa: Y015
+    _WhichOneofArgType__request_id: _TypeAlias = _typing.Literal["_request_id", b"_request_id"]  # noqa: Y015
     _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
     _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gamma) -> _WhichOneofReturnType__gamma | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
 
 Global___RefineRequest: _TypeAlias = RefineRequest  # noqa: Y015
+
+@_typing.final
+class RefineProgressivelyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIP_ID_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    GAMMA_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DETACHED_FIELD_NUMBER: _builtins.int
+    clip_id: _builtins.str
+    """The clip to refine."""
+    gamma: _builtins.float
+    """0 to 1. Default: the clip's own."""
+    request_id: _builtins.str
+    """As in GenerateRequest."""
+    detached: _builtins.bool
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of jumps, rising; 1 to 8 of them. Default: 1, 2, 4, 8 and 16, less those the clip has already."""
+
+    def __init__(
+        self,
+        *,
+        clip_id: _builtins.str = ...,
+        steps: _abc.Iterable[_builtins.int] | None = ...,
+        gamma: _builtins.float | None = ...,
+        request_id: _builtins.str | None = ...,
+        detached: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gamma", b"_gamma", "_request_id", b"_request_id", "gamma", b"gamma", "request_id", b"request_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gamma", b"_gamma", "_request_id", b"_request_id", "clip_id", b"clip_id", "detached", b"detached", "gamma", b"gamma", "request_id", b"request_id", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gamma: _TypeAlias = _typing.Literal["gamma"]  # noqa: Y015
+    _WhichOneofArgType__gamma: _TypeAlias = _typing.Literal["_gamma", b"_gamma"]  # noqa: Y015
+    _WhichOneofReturnType__request_id: _TypeAlias = _typing.Literal["request_id"]  # noqa: Y015
+    _WhichOneofArgType__request_id: _TypeAlias = _typing.Literal["_request_id", b"_request_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gamma) -> _WhichOneofReturnType__gamma | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
+
+Global___RefineProgressivelyRequest: _TypeAlias = RefineProgressivelyRequest  # noqa: Y015
+
+@_typing.final
+class RefineProgressivelyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event(self) -> Global___ClipEvent: ...
+    def __init__(
+        self,
+        *,
+        event: Global___ClipEvent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefineProgressivelyResponse: _TypeAlias = RefineProgressivelyResponse  # noqa: Y015
+
+@_typing.final
+class RerenderRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECIPE_JSON_FIELD_NUMBER: _builtins.int
+    ALLOW_OTHER_WEIGHTS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DETACHED_FIELD_NUMBER: _builtins.int
+    recipe_json: _builtins.str
+    """JSON as ExportRecipe gives it."""
+    allow_other_weights: _builtins.bool
+    """Where the model of the recipe is not installed with the very same weights, the call fails with FAILED_PRECONDITION
+    and the reason MODEL_CHANGED. True: make it with what is installed under that name, and mark the clip
+    AUDIO_FINDING_OTHER_WEIGHTS.
+    """
+    request_id: _builtins.str
+    """As in GenerateRequest."""
+    detached: _builtins.bool
+    def __init__(
+        self,
+        *,
+        recipe_json: _builtins.str = ...,
+        allow_other_weights: _builtins.bool = ...,
+        request_id: _builtins.str | None = ...,
+        detached: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_request_id", b"_request_id", "request_id", b"request_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_request_id", b"_request_id", "allow_other_weights", b"allow_other_weights", "detached", b"detached", "recipe_json", b"recipe_json", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__request_id: _TypeAlias = _typing.Literal["request_id"]  # noqa: Y015
+    _WhichOneofArgType__request_id: _TypeAlias = _typing.Literal["_request_id", b"_request_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
+
+Global___RerenderRequest: _TypeAlias = RerenderRequest  # noqa: Y015
+
+@_typing.final
+class RerenderResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event(self) -> Global___ClipEvent: ...
+    def __init__(
+        self,
+        *,
+        event: Global___ClipEvent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerenderResponse: _TypeAlias = RerenderResponse  # noqa: Y015
+
+@_typing.final
+class WatchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIP_ID_FIELD_NUMBER: _builtins.int
+    clip_id: _builtins.str
+    """As told by the events of the clip."""
+    def __init__(
+        self,
+        *,
+        clip_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip_id", b"clip_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
+
+@_typing.final
+class WatchResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event(self) -> Global___ClipEvent: ...
+    def __init__(
+        self,
+        *,
+        event: Global___ClipEvent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchResponse: _TypeAlias = WatchResponse  # noqa: Y015
+
+@_typing.final
+class ListJobsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INCLUDE_ENDED_FIELD_NUMBER: _builtins.int
+    include_ended: _builtins.bool
+    """Also those that ended within the last hour (at most 1000 are remembered)."""
+    def __init__(
+        self,
+        *,
+        include_ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_ended", b"include_ended"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListJobsRequest: _TypeAlias = ListJobsRequest  # noqa: Y015
+
+@_typing.final
+class ListJobsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]: ...
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[Global___Job] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListJobsResponse: _TypeAlias = ListJobsResponse  # noqa: Y015
+
+@_typing.final
+class Job(_message.Message):
+    """One clip in flight, or one that ended lately."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIP_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    PARENT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    JUMPS_DONE_FIELD_NUMBER: _builtins.int
+    JUMPS_TOTAL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    clip_id: _builtins.str
+    state: Global___JobState.ValueType
+    label: _builtins.str
+    parent_id: _builtins.str
+    request_id: _builtins.str
+    client: _builtins.str
+    """Name of the token that asked for it; empty for the owner's own."""
+    position: _builtins.int
+    """As in Queued; 0 unless queued."""
+    jumps_done: _builtins.int
+    """As in Jump."""
+    jumps_total: _builtins.int
+    reason: _builtins.str
+    """As in Failed; empty unless failed."""
+    message: _builtins.str
+    @_builtins.property
+    def recipe(self) -> _clip_pb2.Recipe: ...
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        clip_id: _builtins.str = ...,
+        state: Global___JobState.ValueType = ...,
+        recipe: _clip_pb2.Recipe | None = ...,
+        label: _builtins.str = ...,
+        parent_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        client: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        position: _builtins.int = ...,
+        jumps_done: _builtins.int = ...,
+        jumps_total: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "recipe", b"recipe"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "clip_id", b"clip_id", "created_at", b"created_at", "jumps_done", b"jumps_done", "jumps_total", b"jumps_total", "label", b"label", "message", b"message", "parent_id", b"parent_id", "position", b"position", "reason", b"reason", "recipe", b"recipe", "request_id", b"request_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Job: _TypeAlias = Job  # noqa: Y015
 
 @_typing.final
 class RefineResponse(_message.Message):

@@ -39,15 +39,40 @@ class GenerationServiceStub:
                 request_serializer=soundgen_dot_v1_dot_generation__service__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=soundgen_dot_v1_dot_generation__service__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.GenerateVariations = channel.unary_stream(
+                '/soundgen.v1.GenerationService/GenerateVariations',
+                request_serializer=soundgen_dot_v1_dot_generation__service__pb2.GenerateVariationsRequest.SerializeToString,
+                response_deserializer=soundgen_dot_v1_dot_generation__service__pb2.GenerateVariationsResponse.FromString,
+                _registered_method=True)
         self.Refine = channel.unary_stream(
                 '/soundgen.v1.GenerationService/Refine',
                 request_serializer=soundgen_dot_v1_dot_generation__service__pb2.RefineRequest.SerializeToString,
                 response_deserializer=soundgen_dot_v1_dot_generation__service__pb2.RefineResponse.FromString,
                 _registered_method=True)
+        self.RefineProgressively = channel.unary_stream(
+                '/soundgen.v1.GenerationService/RefineProgressively',
+                request_serializer=soundgen_dot_v1_dot_generation__service__pb2.RefineProgressivelyRequest.SerializeToString,
+                response_deserializer=soundgen_dot_v1_dot_generation__service__pb2.RefineProgressivelyResponse.FromString,
+                _registered_method=True)
+        self.Rerender = channel.unary_stream(
+                '/soundgen.v1.GenerationService/Rerender',
+                request_serializer=soundgen_dot_v1_dot_generation__service__pb2.RerenderRequest.SerializeToString,
+                response_deserializer=soundgen_dot_v1_dot_generation__service__pb2.RerenderResponse.FromString,
+                _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/soundgen.v1.GenerationService/Watch',
+                request_serializer=soundgen_dot_v1_dot_generation__service__pb2.WatchRequest.SerializeToString,
+                response_deserializer=soundgen_dot_v1_dot_generation__service__pb2.WatchResponse.FromString,
+                _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/soundgen.v1.GenerationService/Cancel',
                 request_serializer=soundgen_dot_v1_dot_generation__service__pb2.CancelRequest.SerializeToString,
                 response_deserializer=soundgen_dot_v1_dot_generation__service__pb2.CancelResponse.FromString,
+                _registered_method=True)
+        self.ListJobs = channel.unary_unary(
+                '/soundgen.v1.GenerationService/ListJobs',
+                request_serializer=soundgen_dot_v1_dot_generation__service__pb2.ListJobsRequest.SerializeToString,
+                response_deserializer=soundgen_dot_v1_dot_generation__service__pb2.ListJobsResponse.FromString,
                 _registered_method=True)
 
 
@@ -56,7 +81,15 @@ class GenerationServiceServicer:
 
     def Generate(self, request, context):
         """Makes a clip from a prompt. The stream ends with `clip_ready`, or with `failed` and a status that is not OK.
-        Ending the call early cancels the clip.
+        Ending the call early cancels the clip, unless it is detached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GenerateVariations(self, request, context):
+        """The same request with several seeds: one clip each, made together. The stream carries the events of all of them and
+        ends when the last is done. A clip that fails does not stop the others; the status is OK when one became ready.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -69,8 +102,37 @@ class GenerationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RefineProgressively(self, request, context):
+        """Takes of one clip in ever more jumps, each told as it becomes ready; end the call when one is good enough.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rerender(self, request, context):
+        """Makes a clip again from a recipe that ExportRecipe gave, or that a clip's file carries.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Watch(self, request, context):
+        """What happens to a clip from now on, after an event that says how far it is. Works for clips in flight, for those
+        that ended lately, and for every stored clip. Ending the call cancels nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Cancel(self, request, context):
         """Stops a clip that is queued or being made. NOT_FOUND when no such clip is in flight.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListJobs(self, request, context):
+        """Clips in flight, in the order they will be made, and those that ended lately.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,15 +146,40 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     request_deserializer=soundgen_dot_v1_dot_generation__service__pb2.GenerateRequest.FromString,
                     response_serializer=soundgen_dot_v1_dot_generation__service__pb2.GenerateResponse.SerializeToString,
             ),
+            'GenerateVariations': grpc.unary_stream_rpc_method_handler(
+                    servicer.GenerateVariations,
+                    request_deserializer=soundgen_dot_v1_dot_generation__service__pb2.GenerateVariationsRequest.FromString,
+                    response_serializer=soundgen_dot_v1_dot_generation__service__pb2.GenerateVariationsResponse.SerializeToString,
+            ),
             'Refine': grpc.unary_stream_rpc_method_handler(
                     servicer.Refine,
                     request_deserializer=soundgen_dot_v1_dot_generation__service__pb2.RefineRequest.FromString,
                     response_serializer=soundgen_dot_v1_dot_generation__service__pb2.RefineResponse.SerializeToString,
             ),
+            'RefineProgressively': grpc.unary_stream_rpc_method_handler(
+                    servicer.RefineProgressively,
+                    request_deserializer=soundgen_dot_v1_dot_generation__service__pb2.RefineProgressivelyRequest.FromString,
+                    response_serializer=soundgen_dot_v1_dot_generation__service__pb2.RefineProgressivelyResponse.SerializeToString,
+            ),
+            'Rerender': grpc.unary_stream_rpc_method_handler(
+                    servicer.Rerender,
+                    request_deserializer=soundgen_dot_v1_dot_generation__service__pb2.RerenderRequest.FromString,
+                    response_serializer=soundgen_dot_v1_dot_generation__service__pb2.RerenderResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=soundgen_dot_v1_dot_generation__service__pb2.WatchRequest.FromString,
+                    response_serializer=soundgen_dot_v1_dot_generation__service__pb2.WatchResponse.SerializeToString,
+            ),
             'Cancel': grpc.unary_unary_rpc_method_handler(
                     servicer.Cancel,
                     request_deserializer=soundgen_dot_v1_dot_generation__service__pb2.CancelRequest.FromString,
                     response_serializer=soundgen_dot_v1_dot_generation__service__pb2.CancelResponse.SerializeToString,
+            ),
+            'ListJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJobs,
+                    request_deserializer=soundgen_dot_v1_dot_generation__service__pb2.ListJobsRequest.FromString,
+                    response_serializer=soundgen_dot_v1_dot_generation__service__pb2.ListJobsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -133,6 +220,33 @@ class GenerationService:
             _registered_method=True)
 
     @staticmethod
+    def GenerateVariations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/soundgen.v1.GenerationService/GenerateVariations',
+            soundgen_dot_v1_dot_generation__service__pb2.GenerateVariationsRequest.SerializeToString,
+            soundgen_dot_v1_dot_generation__service__pb2.GenerateVariationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Refine(request,
             target,
             options=(),
@@ -160,6 +274,87 @@ class GenerationService:
             _registered_method=True)
 
     @staticmethod
+    def RefineProgressively(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/soundgen.v1.GenerationService/RefineProgressively',
+            soundgen_dot_v1_dot_generation__service__pb2.RefineProgressivelyRequest.SerializeToString,
+            soundgen_dot_v1_dot_generation__service__pb2.RefineProgressivelyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rerender(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/soundgen.v1.GenerationService/Rerender',
+            soundgen_dot_v1_dot_generation__service__pb2.RerenderRequest.SerializeToString,
+            soundgen_dot_v1_dot_generation__service__pb2.RerenderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/soundgen.v1.GenerationService/Watch',
+            soundgen_dot_v1_dot_generation__service__pb2.WatchRequest.SerializeToString,
+            soundgen_dot_v1_dot_generation__service__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Cancel(request,
             target,
             options=(),
@@ -176,6 +371,33 @@ class GenerationService:
             '/soundgen.v1.GenerationService/Cancel',
             soundgen_dot_v1_dot_generation__service__pb2.CancelRequest.SerializeToString,
             soundgen_dot_v1_dot_generation__service__pb2.CancelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/soundgen.v1.GenerationService/ListJobs',
+            soundgen_dot_v1_dot_generation__service__pb2.ListJobsRequest.SerializeToString,
+            soundgen_dot_v1_dot_generation__service__pb2.ListJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

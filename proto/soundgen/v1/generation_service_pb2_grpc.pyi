@@ -5,7 +5,7 @@ Prompt in, clip out.
 
 Errors are google.rpc.Status messages in the status trailer (`grpc-status-details-bin`): a BadRequest names every
 field that is out of range, an ErrorInfo (domain "soundctm") carries a stable reason and, where a field is at fault,
-its `field`, `value` and `allowed`.
+its `field`, `value` and `allowed`. RESOURCE_EXHAUSTED and UNAVAILABLE carry a RetryInfo that says when to try again.
 
 Every call needs the metadata `authorization: Bearer <token>`; the token lies in a file only the daemon's user reads.
 """
@@ -40,24 +40,52 @@ class GenerationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GenerationServiceAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.GenerateRequest, _generation_service_pb2.GenerateResponse]
     """Makes a clip from a prompt. The stream ends with `clip_ready`, or with `failed` and a status that is not OK.
-    Ending the call early cancels the clip.
+    Ending the call early cancels the clip, unless it is detached.
+    """
+    GenerateVariations: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.GenerateVariationsRequest, _generation_service_pb2.GenerateVariationsResponse]
+    """The same request with several seeds: one clip each, made together. The stream carries the events of all of them and
+    ends when the last is done. A clip that fails does not stop the others; the status is OK when one became ready.
     """
     Refine: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.RefineRequest, _generation_service_pb2.RefineResponse]
     """Makes the very same clip in more jumps: same noise, prompts, guidance and length. A new clip; its parent stays."""
+    RefineProgressively: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.RefineProgressivelyRequest, _generation_service_pb2.RefineProgressivelyResponse]
+    """Takes of one clip in ever more jumps, each told as it becomes ready; end the call when one is good enough."""
+    Rerender: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.RerenderRequest, _generation_service_pb2.RerenderResponse]
+    """Makes a clip again from a recipe that ExportRecipe gave, or that a clip's file carries."""
+    Watch: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.WatchRequest, _generation_service_pb2.WatchResponse]
+    """What happens to a clip from now on, after an event that says how far it is. Works for clips in flight, for those
+    that ended lately, and for every stored clip. Ending the call cancels nothing.
+    """
     Cancel: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.CancelRequest, _generation_service_pb2.CancelResponse]
     """Stops a clip that is queued or being made. NOT_FOUND when no such clip is in flight."""
+    ListJobs: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.ListJobsRequest, _generation_service_pb2.ListJobsResponse]
+    """Clips in flight, in the order they will be made, and those that ended lately."""
 
 @_typing.type_check_only
 class GenerationServiceAsyncStub(GenerationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_generation_service_pb2.GenerateRequest, _generation_service_pb2.GenerateResponse]  # type: ignore[assignment]
     """Makes a clip from a prompt. The stream ends with `clip_ready`, or with `failed` and a status that is not OK.
-    Ending the call early cancels the clip.
+    Ending the call early cancels the clip, unless it is detached.
+    """
+    GenerateVariations: _aio.UnaryStreamMultiCallable[_generation_service_pb2.GenerateVariationsRequest, _generation_service_pb2.GenerateVariationsResponse]  # type: ignore[assignment]
+    """The same request with several seeds: one clip each, made together. The stream carries the events of all of them and
+    ends when the last is done. A clip that fails does not stop the others; the status is OK when one became ready.
     """
     Refine: _aio.UnaryStreamMultiCallable[_generation_service_pb2.RefineRequest, _generation_service_pb2.RefineResponse]  # type: ignore[assignment]
     """Makes the very same clip in more jumps: same noise, prompts, guidance and length. A new clip; its parent stays."""
+    RefineProgressively: _aio.UnaryStreamMultiCallable[_generation_service_pb2.RefineProgressivelyRequest, _generation_service_pb2.RefineProgressivelyResponse]  # type: ignore[assignment]
+    """Takes of one clip in ever more jumps, each told as it becomes ready; end the call when one is good enough."""
+    Rerender: _aio.UnaryStreamMultiCallable[_generation_service_pb2.RerenderRequest, _generation_service_pb2.RerenderResponse]  # type: ignore[assignment]
+    """Makes a clip again from a recipe that ExportRecipe gave, or that a clip's file carries."""
+    Watch: _aio.UnaryStreamMultiCallable[_generation_service_pb2.WatchRequest, _generation_service_pb2.WatchResponse]  # type: ignore[assignment]
+    """What happens to a clip from now on, after an event that says how far it is. Works for clips in flight, for those
+    that ended lately, and for every stored clip. Ending the call cancels nothing.
+    """
     Cancel: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.CancelRequest, _generation_service_pb2.CancelResponse]  # type: ignore[assignment]
     """Stops a clip that is queued or being made. NOT_FOUND when no such clip is in flight."""
+    ListJobs: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.ListJobsRequest, _generation_service_pb2.ListJobsResponse]  # type: ignore[assignment]
+    """Clips in flight, in the order they will be made, and those that ended lately."""
 
 class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -67,7 +95,17 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_generation_service_pb2.GenerateResponse], _abc.AsyncIterator[_generation_service_pb2.GenerateResponse]]:
         """Makes a clip from a prompt. The stream ends with `clip_ready`, or with `failed` and a status that is not OK.
-        Ending the call early cancels the clip.
+        Ending the call early cancels the clip, unless it is detached.
+        """
+
+    @_abc_1.abstractmethod
+    def GenerateVariations(
+        self,
+        request: _generation_service_pb2.GenerateVariationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_generation_service_pb2.GenerateVariationsResponse], _abc.AsyncIterator[_generation_service_pb2.GenerateVariationsResponse]]:
+        """The same request with several seeds: one clip each, made together. The stream carries the events of all of them and
+        ends when the last is done. A clip that fails does not stop the others; the status is OK when one became ready.
         """
 
     @_abc_1.abstractmethod
@@ -79,11 +117,45 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes the very same clip in more jumps: same noise, prompts, guidance and length. A new clip; its parent stays."""
 
     @_abc_1.abstractmethod
+    def RefineProgressively(
+        self,
+        request: _generation_service_pb2.RefineProgressivelyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_generation_service_pb2.RefineProgressivelyResponse], _abc.AsyncIterator[_generation_service_pb2.RefineProgressivelyResponse]]:
+        """Takes of one clip in ever more jumps, each told as it becomes ready; end the call when one is good enough."""
+
+    @_abc_1.abstractmethod
+    def Rerender(
+        self,
+        request: _generation_service_pb2.RerenderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_generation_service_pb2.RerenderResponse], _abc.AsyncIterator[_generation_service_pb2.RerenderResponse]]:
+        """Makes a clip again from a recipe that ExportRecipe gave, or that a clip's file carries."""
+
+    @_abc_1.abstractmethod
+    def Watch(
+        self,
+        request: _generation_service_pb2.WatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_generation_service_pb2.WatchResponse], _abc.AsyncIterator[_generation_service_pb2.WatchResponse]]:
+        """What happens to a clip from now on, after an event that says how far it is. Works for clips in flight, for those
+        that ended lately, and for every stored clip. Ending the call cancels nothing.
+        """
+
+    @_abc_1.abstractmethod
     def Cancel(
         self,
         request: _generation_service_pb2.CancelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generation_service_pb2.CancelResponse, _abc.Awaitable[_generation_service_pb2.CancelResponse]]:
         """Stops a clip that is queued or being made. NOT_FOUND when no such clip is in flight."""
+
+    @_abc_1.abstractmethod
+    def ListJobs(
+        self,
+        request: _generation_service_pb2.ListJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_service_pb2.ListJobsResponse, _abc.Awaitable[_generation_service_pb2.ListJobsResponse]]:
+        """Clips in flight, in the order they will be made, and those that ended lately."""
 
 def add_GenerationServiceServicer_to_server(servicer: GenerationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

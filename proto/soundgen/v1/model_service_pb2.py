@@ -24,27 +24,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsoundgen/v1/model_service.proto\x12\x0bsoundgen.v1\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.soundgen.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.soundgen.v1.Model\"\xd5\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07licence\x18\x04 \x01(\t\x12\x12\n\nis_default\x18\x05 \x01(\x08\x12&\n\x05state\x18\x06 \x01(\x0e\x32\x17.soundgen.v1.ModelState\x12\x0f\n\x07problem\x18\x07 \x01(\t\x12\x16\n\x0esample_rate_hz\x18\x08 \x01(\r\x12#\n\x06ranges\x18\t \x01(\x0b\x32\x13.soundgen.v1.Ranges\"\xac\x01\n\x06Ranges\x12\x13\n\x0bmin_seconds\x18\x01 \x01(\x01\x12\x13\n\x0bmax_seconds\x18\x02 \x01(\x01\x12\x11\n\tmax_steps\x18\x03 \x01(\r\x12\x11\n\tomega_min\x18\x04 \x01(\x01\x12\x11\n\tomega_max\x18\x05 \x01(\x01\x12\x15\n\romega_default\x18\x06 \x01(\x01\x12\x0e\n\x06nu_max\x18\x07 \x01(\x01\x12\x18\n\x10max_prompt_chars\x18\x08 \x01(\r*\x8f\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STATE_INSTALLED\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x16\n\x12MODEL_STATE_LOADED\x10\x03\x12\x18\n\x14MODEL_STATE_UNUSABLE\x10\x04\x32\xa6\x01\n\x0cModelService\x12M\n\nListModels\x12\x1e.soundgen.v1.ListModelsRequest\x1a\x1f.soundgen.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.soundgen.v1.GetModelRequest\x1a\x1d.soundgen.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsoundgen/v1/model_service.proto\x12\x0bsoundgen.v1\" \n\x10LoadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"6\n\x11LoadModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.soundgen.v1.Model\"\"\n\x12UnloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"8\n\x13UnloadModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.soundgen.v1.Model\"\"\n\x12ReloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"8\n\x13ReloadModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.soundgen.v1.Model\"5\n\x14\x41\x63\x63\x65ptLicenceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07licence\x18\x02 \x01(\t\":\n\x15\x41\x63\x63\x65ptLicenceResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.soundgen.v1.Model\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.soundgen.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.soundgen.v1.Model\"\xb5\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07licence\x18\x04 \x01(\t\x12\x12\n\nis_default\x18\x05 \x01(\x08\x12&\n\x05state\x18\x06 \x01(\x0e\x32\x17.soundgen.v1.ModelState\x12\x0f\n\x07problem\x18\x07 \x01(\t\x12\x16\n\x0esample_rate_hz\x18\x08 \x01(\r\x12#\n\x06ranges\x18\t \x01(\x0b\x32\x13.soundgen.v1.Ranges\x12\x12\n\nprovenance\x18\n \x01(\t\x12\x1a\n\x12licence_restricted\x18\x0b \x01(\x08\x12\x18\n\x10licence_accepted\x18\x0c \x01(\x08\x12\x14\n\x0cmemory_bytes\x18\r \x01(\x04\"\xac\x01\n\x06Ranges\x12\x13\n\x0bmin_seconds\x18\x01 \x01(\x01\x12\x13\n\x0bmax_seconds\x18\x02 \x01(\x01\x12\x11\n\tmax_steps\x18\x03 \x01(\r\x12\x11\n\tomega_min\x18\x04 \x01(\x01\x12\x11\n\tomega_max\x18\x05 \x01(\x01\x12\x15\n\romega_default\x18\x06 \x01(\x01\x12\x0e\n\x06nu_max\x18\x07 \x01(\x01\x12\x18\n\x10max_prompt_chars\x18\x08 \x01(\r*\x8f\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STATE_INSTALLED\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x16\n\x12MODEL_STATE_LOADED\x10\x03\x12\x18\n\x14MODEL_STATE_UNUSABLE\x10\x04\x32\xee\x03\n\x0cModelService\x12M\n\nListModels\x12\x1e.soundgen.v1.ListModelsRequest\x1a\x1f.soundgen.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.soundgen.v1.GetModelRequest\x1a\x1d.soundgen.v1.GetModelResponse\x12J\n\tLoadModel\x12\x1d.soundgen.v1.LoadModelRequest\x1a\x1e.soundgen.v1.LoadModelResponse\x12P\n\x0bUnloadModel\x12\x1f.soundgen.v1.UnloadModelRequest\x1a .soundgen.v1.UnloadModelResponse\x12P\n\x0bReloadModel\x12\x1f.soundgen.v1.ReloadModelRequest\x1a .soundgen.v1.ReloadModelResponse\x12V\n\rAcceptLicence\x12!.soundgen.v1.AcceptLicenceRequest\x1a\".soundgen.v1.AcceptLicenceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'soundgen.v1.model_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=607
-  _globals['_MODELSTATE']._serialized_end=750
-  _globals['_LISTMODELSREQUEST']._serialized_start=48
-  _globals['_LISTMODELSREQUEST']._serialized_end=67
-  _globals['_LISTMODELSRESPONSE']._serialized_start=69
-  _globals['_LISTMODELSRESPONSE']._serialized_end=125
-  _globals['_GETMODELREQUEST']._serialized_start=127
-  _globals['_GETMODELREQUEST']._serialized_end=158
-  _globals['_GETMODELRESPONSE']._serialized_start=160
-  _globals['_GETMODELRESPONSE']._serialized_end=213
-  _globals['_MODEL']._serialized_start=216
-  _globals['_MODEL']._serialized_end=429
-  _globals['_RANGES']._serialized_start=432
-  _globals['_RANGES']._serialized_end=604
-  _globals['_MODELSERVICE']._serialized_start=753
-  _globals['_MODELSERVICE']._serialized_end=919
+  _globals['_MODELSTATE']._serialized_start=1096
+  _globals['_MODELSTATE']._serialized_end=1239
+  _globals['_LOADMODELREQUEST']._serialized_start=48
+  _globals['_LOADMODELREQUEST']._serialized_end=80
+  _globals['_LOADMODELRESPONSE']._serialized_start=82
+  _globals['_LOADMODELRESPONSE']._serialized_end=136
+  _globals['_UNLOADMODELREQUEST']._serialized_start=138
+  _globals['_UNLOADMODELREQUEST']._serialized_end=172
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=174
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=230
+  _globals['_RELOADMODELREQUEST']._serialized_start=232
+  _globals['_RELOADMODELREQUEST']._serialized_end=266
+  _globals['_RELOADMODELRESPONSE']._serialized_start=268
+  _globals['_RELOADMODELRESPONSE']._serialized_end=324
+  _globals['_ACCEPTLICENCEREQUEST']._serialized_start=326
+  _globals['_ACCEPTLICENCEREQUEST']._serialized_end=379
+  _globals['_ACCEPTLICENCERESPONSE']._serialized_start=381
+  _globals['_ACCEPTLICENCERESPONSE']._serialized_end=439
+  _globals['_LISTMODELSREQUEST']._serialized_start=441
+  _globals['_LISTMODELSREQUEST']._serialized_end=460
+  _globals['_LISTMODELSRESPONSE']._serialized_start=462
+  _globals['_LISTMODELSRESPONSE']._serialized_end=518
+  _globals['_GETMODELREQUEST']._serialized_start=520
+  _globals['_GETMODELREQUEST']._serialized_end=551
+  _globals['_GETMODELRESPONSE']._serialized_start=553
+  _globals['_GETMODELRESPONSE']._serialized_end=606
+  _globals['_MODEL']._serialized_start=609
+  _globals['_MODEL']._serialized_end=918
+  _globals['_RANGES']._serialized_start=921
+  _globals['_RANGES']._serialized_end=1093
+  _globals['_MODELSERVICE']._serialized_start=1242
+  _globals['_MODELSERVICE']._serialized_end=1736
 # @@protoc_insertion_point(module_scope)

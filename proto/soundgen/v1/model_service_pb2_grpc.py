@@ -44,6 +44,26 @@ class ModelServiceStub:
                 request_serializer=soundgen_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=soundgen_dot_v1_dot_model__service__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.LoadModel = channel.unary_unary(
+                '/soundgen.v1.ModelService/LoadModel',
+                request_serializer=soundgen_dot_v1_dot_model__service__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=soundgen_dot_v1_dot_model__service__pb2.LoadModelResponse.FromString,
+                _registered_method=True)
+        self.UnloadModel = channel.unary_unary(
+                '/soundgen.v1.ModelService/UnloadModel',
+                request_serializer=soundgen_dot_v1_dot_model__service__pb2.UnloadModelRequest.SerializeToString,
+                response_deserializer=soundgen_dot_v1_dot_model__service__pb2.UnloadModelResponse.FromString,
+                _registered_method=True)
+        self.ReloadModel = channel.unary_unary(
+                '/soundgen.v1.ModelService/ReloadModel',
+                request_serializer=soundgen_dot_v1_dot_model__service__pb2.ReloadModelRequest.SerializeToString,
+                response_deserializer=soundgen_dot_v1_dot_model__service__pb2.ReloadModelResponse.FromString,
+                _registered_method=True)
+        self.AcceptLicence = channel.unary_unary(
+                '/soundgen.v1.ModelService/AcceptLicence',
+                request_serializer=soundgen_dot_v1_dot_model__service__pb2.AcceptLicenceRequest.SerializeToString,
+                response_deserializer=soundgen_dot_v1_dot_model__service__pb2.AcceptLicenceResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -63,6 +83,37 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LoadModel(self, request, context):
+        """Verifies a model, loads it and warms it up. Models least lately used are unloaded where the memory budget asks for
+        it. A model that fails leaves the others as they are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadModel(self, request, context):
+        """Frees its memory; the next request loads it again. FAILED_PRECONDITION while clips are being made with it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReloadModel(self, request, context):
+        """Reads the model's folder again. Clips in flight finish with the weights they began with; when the new ones fail
+        their check, the old ones go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptLicence(self, request, context):
+        """Says once that the model's licence was read and is kept; asked for before the first clip of a model whose licence
+        is restricted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +126,26 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=soundgen_dot_v1_dot_model__service__pb2.GetModelRequest.FromString,
                     response_serializer=soundgen_dot_v1_dot_model__service__pb2.GetModelResponse.SerializeToString,
+            ),
+            'LoadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadModel,
+                    request_deserializer=soundgen_dot_v1_dot_model__service__pb2.LoadModelRequest.FromString,
+                    response_serializer=soundgen_dot_v1_dot_model__service__pb2.LoadModelResponse.SerializeToString,
+            ),
+            'UnloadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadModel,
+                    request_deserializer=soundgen_dot_v1_dot_model__service__pb2.UnloadModelRequest.FromString,
+                    response_serializer=soundgen_dot_v1_dot_model__service__pb2.UnloadModelResponse.SerializeToString,
+            ),
+            'ReloadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReloadModel,
+                    request_deserializer=soundgen_dot_v1_dot_model__service__pb2.ReloadModelRequest.FromString,
+                    response_serializer=soundgen_dot_v1_dot_model__service__pb2.ReloadModelResponse.SerializeToString,
+            ),
+            'AcceptLicence': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptLicence,
+                    request_deserializer=soundgen_dot_v1_dot_model__service__pb2.AcceptLicenceRequest.FromString,
+                    response_serializer=soundgen_dot_v1_dot_model__service__pb2.AcceptLicenceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +202,114 @@ class ModelService:
             '/soundgen.v1.ModelService/GetModel',
             soundgen_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
             soundgen_dot_v1_dot_model__service__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/soundgen.v1.ModelService/LoadModel',
+            soundgen_dot_v1_dot_model__service__pb2.LoadModelRequest.SerializeToString,
+            soundgen_dot_v1_dot_model__service__pb2.LoadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/soundgen.v1.ModelService/UnloadModel',
+            soundgen_dot_v1_dot_model__service__pb2.UnloadModelRequest.SerializeToString,
+            soundgen_dot_v1_dot_model__service__pb2.UnloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReloadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/soundgen.v1.ModelService/ReloadModel',
+            soundgen_dot_v1_dot_model__service__pb2.ReloadModelRequest.SerializeToString,
+            soundgen_dot_v1_dot_model__service__pb2.ReloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptLicence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/soundgen.v1.ModelService/AcceptLicence',
+            soundgen_dot_v1_dot_model__service__pb2.AcceptLicenceRequest.SerializeToString,
+            soundgen_dot_v1_dot_model__service__pb2.AcceptLicenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,20 @@ class ModelServiceStub:
     """Every installed model; one that cannot be used is listed with its problem."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]
     """One model by name. NOT_FOUND names those that are installed."""
+    LoadModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.LoadModelRequest, _model_service_pb2.LoadModelResponse]
+    """Verifies a model, loads it and warms it up. Models least lately used are unloaded where the memory budget asks for
+    it. A model that fails leaves the others as they are.
+    """
+    UnloadModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UnloadModelRequest, _model_service_pb2.UnloadModelResponse]
+    """Frees its memory; the next request loads it again. FAILED_PRECONDITION while clips are being made with it."""
+    ReloadModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ReloadModelRequest, _model_service_pb2.ReloadModelResponse]
+    """Reads the model's folder again. Clips in flight finish with the weights they began with; when the new ones fail
+    their check, the old ones go on.
+    """
+    AcceptLicence: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.AcceptLicenceRequest, _model_service_pb2.AcceptLicenceResponse]
+    """Says once that the model's licence was read and is kept; asked for before the first clip of a model whose licence
+    is restricted.
+    """
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -43,6 +57,20 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """Every installed model; one that cannot be used is listed with its problem."""
     GetModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]  # type: ignore[assignment]
     """One model by name. NOT_FOUND names those that are installed."""
+    LoadModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.LoadModelRequest, _model_service_pb2.LoadModelResponse]  # type: ignore[assignment]
+    """Verifies a model, loads it and warms it up. Models least lately used are unloaded where the memory budget asks for
+    it. A model that fails leaves the others as they are.
+    """
+    UnloadModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UnloadModelRequest, _model_service_pb2.UnloadModelResponse]  # type: ignore[assignment]
+    """Frees its memory; the next request loads it again. FAILED_PRECONDITION while clips are being made with it."""
+    ReloadModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ReloadModelRequest, _model_service_pb2.ReloadModelResponse]  # type: ignore[assignment]
+    """Reads the model's folder again. Clips in flight finish with the weights they began with; when the new ones fail
+    their check, the old ones go on.
+    """
+    AcceptLicence: _aio.UnaryUnaryMultiCallable[_model_service_pb2.AcceptLicenceRequest, _model_service_pb2.AcceptLicenceResponse]  # type: ignore[assignment]
+    """Says once that the model's licence was read and is kept; asked for before the first clip of a model whose licence
+    is restricted.
+    """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -60,5 +88,43 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.GetModelResponse, _abc.Awaitable[_model_service_pb2.GetModelResponse]]:
         """One model by name. NOT_FOUND names those that are installed."""
+
+    @_abc_1.abstractmethod
+    def LoadModel(
+        self,
+        request: _model_service_pb2.LoadModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.LoadModelResponse, _abc.Awaitable[_model_service_pb2.LoadModelResponse]]:
+        """Verifies a model, loads it and warms it up. Models least lately used are unloaded where the memory budget asks for
+        it. A model that fails leaves the others as they are.
+        """
+
+    @_abc_1.abstractmethod
+    def UnloadModel(
+        self,
+        request: _model_service_pb2.UnloadModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.UnloadModelResponse, _abc.Awaitable[_model_service_pb2.UnloadModelResponse]]:
+        """Frees its memory; the next request loads it again. FAILED_PRECONDITION while clips are being made with it."""
+
+    @_abc_1.abstractmethod
+    def ReloadModel(
+        self,
+        request: _model_service_pb2.ReloadModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.ReloadModelResponse, _abc.Awaitable[_model_service_pb2.ReloadModelResponse]]:
+        """Reads the model's folder again. Clips in flight finish with the weights they began with; when the new ones fail
+        their check, the old ones go on.
+        """
+
+    @_abc_1.abstractmethod
+    def AcceptLicence(
+        self,
+        request: _model_service_pb2.AcceptLicenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.AcceptLicenceResponse, _abc.Awaitable[_model_service_pb2.AcceptLicenceResponse]]:
+        """Says once that the model's licence was read and is kept; asked for before the first clip of a model whose licence
+        is restricted.
+        """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
