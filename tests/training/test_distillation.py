@@ -34,6 +34,7 @@ from soundctm_training.distillation.settings import (
     GuidanceMix,
     MatchPoint,
     MethodName,
+    OutputDistance,
     huber_constant,
     official_settings,
     paper_settings,
@@ -58,7 +59,9 @@ def networks() -> Networks:
     return Networks(student, target.requires_grad_(False), teacher.requires_grad_(False))
 
 
-def step(networks: Networks, settings: Distillation, **changes: Any) -> tuple[Terms, Tensor]:
+def step(
+    networks: Networks, settings: Distillation, omega: Tensor | None = None, **changes: Any
+) -> tuple[Terms, Tensor]:
     """One step with the same draws whatever the settings; its terms and the gradient of all parameters in one."""
     settings = dataclasses.replace(settings, **changes)
     generator = torch.Generator().manual_seed(1)
@@ -72,7 +75,7 @@ def step(networks: Networks, settings: Distillation, **changes: Any) -> tuple[Te
         networks.student.encode_context(tokens), networks.target.encode_context(tokens),
         networks.teacher.encode_context(tokens), networks.teacher.encode_context(empty),
     )  # fmt: skip
-    omega = torch.linspace(1.5, 4.0, ROWS)
+    omega = torch.linspace(1.5, 4.0, ROWS) if omega is None else omega
     levels = grid(settings.grid_points, CONFIG.diffusion)
     terms = made.backward_of(networks, contexts, latent, omega, levels, draws)
     parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in networks.student.parameters()]
@@ -90,6 +93,7 @@ def step(networks: Networks, settings: Distillation, **changes: Any) -> tuple[Te
         {"distance": Distance.L1},
         {"distance": Distance.PSEUDO_HUBER},
         {"denoising_target": DenoisingTarget.Z_TARGET},
+        {"denoising_target": DenoisingTarget.GUIDED},
         {"denoising_scale": DenoisingScale.NONE},
         {"denoising_levels": DenoisingLevels.BY_CHANCE},
         {"denoising_high_share": 0.2},
@@ -97,6 +101,7 @@ def step(networks: Networks, settings: Distillation, **changes: Any) -> tuple[Te
         {"denoising_weight": 0.3},
         {"consistency_weight": 2.0},
         {"latent_weight": 1.0},
+        {"latent_weight": 1.0, "latent_distance": OutputDistance.PSEUDO_HUBER},
         {"adaptive_lambda": False},
         {"adaptive_lambda": False, "fixed_lambda": 5.0},
         {"last_layer": "transformer.layers.1.ff.ff.2.weight"},
@@ -105,10 +110,27 @@ def step(networks: Networks, settings: Distillation, **changes: Any) -> tuple[Te
     ids=lambda change: ",".join(f"{name}={getattr(value, 'value', value)}" for name, value in change.items()),
 )
 def test_every_option_changes_the_gradient(change: dict[str, Any], networks: Networks) -> None:
-    base = {"solver_steps": change["solver_steps"]} if "solver_steps" in change else {}
+    base = {name: change[name] for name in ("solver_steps", "latent_weight") if name in change and len(change) > 1}
     plain, changed = step(networks, PLAIN, **base)[1], step(networks, PLAIN, **change)[1]
     assert bool(changed.isfinite().all())
     assert float((changed - plain).norm() / plain.norm()) > 1e-3
+
+
+def test_the_guided_denoising_target_is_the_teachers_mixture(networks: Networks) -> None:
+    """A student that is the teacher and knows no omega yet has nothing to learn where omega is 1, and only there."""
+    student = DiT(CONFIG.network)
+    student.load_state_dict(networks.teacher.state_dict())
+    for last in (student.to_s_embed[2], student.to_omega_embed[2]):
+        for parameter in last.parameters():
+            torch.nn.init.zeros_(parameter)
+    same = Networks(student, networks.target, networks.teacher)
+    losses = {}
+    for omega in (1.0, 3.0):
+        terms, _ = step(same, PLAIN, omega=torch.full((ROWS,), omega), denoising_target=DenoisingTarget.GUIDED)
+        assert terms.denoising is not None
+        losses[omega] = terms.denoising.losses
+    torch.testing.assert_close(losses[1.0], torch.zeros(ROWS), rtol=0, atol=1e-8)
+    assert float(losses[3.0].min()) > 1e-4
 
 
 def test_a_mean_of_features_is_their_sum_over_channels_divided_by_their_number(networks: Networks) -> None:

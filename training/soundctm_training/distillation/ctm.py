@@ -19,7 +19,7 @@ from soundctm.spec import DiffusionSpec
 from soundctm_training.distillation.distances import denoising_weight, distance, output_distance
 from soundctm_training.distillation.draws import Indices, denoising_levels, draw_indices
 from soundctm_training.distillation.settings import DenoisingScale, DenoisingTarget, Distillation, MatchPoint
-from soundctm_training.distillation.solver import guided_heun
+from soundctm_training.distillation.solver import guided, guided_heun
 from soundctm_training.distillation.values import Contexts, Networks, StepLosses
 from soundctm_training.teacher import Disturbance, teacher_denoiser
 from soundctm_training.workers import ALONE, Share
@@ -175,8 +175,8 @@ class Ctm:
         if draws.denoising is None:
             torch.autograd.backward(leap.output, settings.consistency_weight * leap.slope)
             return Terms(leap, None, Balance(0.0), settings.consistency_weight, 0.0)
-        goal = latent if settings.denoising_target is DenoisingTarget.Z_0 else leap.target
-        denoising = self._denoising(networks, contexts.student, latent, goal, omega, draws.denoising, share)
+        goal = leap.target if settings.denoising_target is DenoisingTarget.Z_TARGET else latent
+        denoising = self._denoising(networks, contexts, latent, goal, omega, draws.denoising, share)
         balance = self._balance(networks, leap, denoising, share)
         part = settings.denoising_weight * balance.weight
         torch.autograd.backward(
@@ -219,27 +219,36 @@ class Ctm:
             found = distance(estimate, target, level, networks.teacher, contexts.teacher, settings, sigma_data)
             losses = losses + settings.feature_weight * found
         if settings.latent_weight > 0:
-            losses = losses + settings.latent_weight * output_distance(estimate, target, t, s, sigma_data)
+            apart = output_distance(estimate, target, t, s, sigma_data, settings.latent_distance)
+            losses = losses + settings.latent_weight * apart
         (slope,) = torch.autograd.grad(share.mean(losses), held)
         return Jump(noisy, solved, output, estimate.detach(), target, losses.detach(), slope)
 
     def _denoising(
         self,
         networks: Networks,
-        context: TextContext,
+        contexts: Contexts,
         latent: Tensor,
         goal: Tensor,
         omega: Tensor,
         draws: DenoisingDraws,
         share: Share,
     ) -> Denoising:
-        """Eq. 8 on the rows that were drawn for it."""
+        """Eq. 8 on the rows that were drawn for it; `goal` [B, C, T] unless the target is the guided denoiser."""
         sigma_data, level, rows = self.diffusion.sigma_data, draws.disturbance.level, draws.rows
         disturbed = latent[rows] + level.view(-1, 1, 1) * draws.disturbance.noise
         restored = denoise(
-            networks.student, disturbed, level, level, omega[rows], chosen_rows(context, rows), sigma_data
+            networks.student, disturbed, level, level, omega[rows], chosen_rows(contexts.student, rows), sigma_data
         )
-        error = restored.detach() - goal[rows]
+        wanted = goal[rows]
+        if self.settings.denoising_target is DenoisingTarget.GUIDED:
+            teacher, empty = (
+                teacher_denoiser(networks.teacher, chosen_rows(context, rows), sigma_data)
+                for context in (contexts.teacher, contexts.empty)
+            )
+            with torch.no_grad():
+                wanted = guided(teacher, empty, omega[rows])(disturbed, level)
+        error = restored.detach() - wanted
         scaled = self.settings.denoising_scale is DenoisingScale.EDM
         weight = denoising_weight(level, sigma_data) if scaled else torch.ones_like(level)
         part = share.workers.count / (draws.count * latent[0].numel())

@@ -8,7 +8,9 @@ from torch import Tensor
 from soundctm.networks.dit import DiT, TextContext
 from soundctm.networks.preconditioning import c_out
 from soundctm_training.distillation.features import feature_distance, teacher_features
-from soundctm_training.distillation.settings import Distance, Distillation, huber_constant
+from soundctm_training.distillation.settings import Distance, Distillation, OutputDistance, huber_constant
+
+_OUTPUT_HUBER_C = 0.03  # differences below this are errors of no consequence: the square law there, the linear above
 
 
 def distance(
@@ -40,13 +42,17 @@ def pseudo_huber(estimate: Tensor, target: Tensor, c: float) -> Tensor:
     return huber.mean((1, 2))
 
 
-def output_distance(estimate: Tensor, target: Tensor, t: Tensor, s: Tensor, sigma_data: float) -> Tensor:
-    """Squared distance of what the network itself would have to output: [B].
+def output_distance(
+    estimate: Tensor, target: Tensor, t: Tensor, s: Tensor, sigma_data: float, kind: OutputDistance = OutputDistance.L2
+) -> Tensor:
+    """Distance of what the network itself would have to output, whose values are of order 1: [B].
 
     In z_s a short jump at a high level hardly shows: G = s/t z_t + (1 - s/t) (c_skip z_t + c_out F). Divided by
     (1 - s/t) c_out(t), every jump's error weighs what it is as an error of F.
     """
     scale = ((1 - s / t) * c_out(t, sigma_data)).view(-1, 1, 1)
+    if kind is OutputDistance.PSEUDO_HUBER:
+        return pseudo_huber(estimate / scale, target / scale, _OUTPUT_HUBER_C)
     return ((estimate - target) / scale).square().mean((1, 2))
 
 

@@ -50,6 +50,13 @@ class Distance(Enum):
     PSEUDO_HUBER = "pseudo_huber"  # sqrt(difference^2 + c^2) - c, mean over the latent
 
 
+class OutputDistance(Enum):
+    """Of the network's own outputs, beside `Distance`."""
+
+    L2 = "l2"
+    PSEUDO_HUBER = "pseudo_huber"
+
+
 class MatchPoint(Enum):
     """Where estimate and target are compared."""
 
@@ -95,6 +102,7 @@ class SolverStepsLaw(Enum):
 class DenoisingTarget(Enum):
     Z_0 = "z_0"              # the clip
     Z_TARGET = "z_target"    # the consistency loss's target, compared as it is
+    GUIDED = "guided"        # ours: the teacher's guided denoiser, which is the slope of the trajectory being distilled
 
 
 class DenoisingScale(Enum):
@@ -173,7 +181,8 @@ class Distillation:
     feature_reduction: FeatureReduction = FeatureReduction.SUM_CHANNELS
     huber_c: float | None = None  # None = 0.00054 times the square root of the latent's size
     feature_weight: float = 1.0  # of `distance`, whichever it is
-    latent_weight: float = 0.0  # squared distance of the network's outputs beside it; only where they meet at s
+    latent_weight: float = 0.0  # of `latent_distance` beside it; only where they meet at s
+    latent_distance: OutputDistance = OutputDistance.L2  # of the network's outputs
     consistency_weight: float = 1.0  # of both, in the total
 
     denoising_weight: float = 1.0  # of lambda_DSM times the denoising loss in the total; 0 = none is computed
