@@ -1,4 +1,4 @@
-"""`soundctm daemon`: start, stop, status."""
+"""`soundctm daemon`: start, stop, status, config."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from soundctm.doctor import onnxruntime_conflict
 from soundctm.errors import SoundCTMError
 from soundctm_daemon.errors import AlreadyRunningError, LibraryError
 from soundctm_daemon.instance import holder, sole_instance, state_lock
-from soundctm_daemon.settings import Settings, load_settings
+from soundctm_daemon.settings import KEYS, Settings, load_settings
+from soundctm_daemon.settings_text import markdown_table, sample_toml
 from soundgen import paths
 from soundgen.errors import SoundgenError
 
@@ -107,6 +108,14 @@ def status(as_json: bool = typer.Option(False, "--json", help="One JSON object."
         typer.echo(json.dumps(facts))
     if not facts["running"]:
         raise typer.Exit(_NOT_RUNNING_EXIT_CODE)
+
+
+@app.command()
+def config(
+    markdown: bool = typer.Option(False, "--markdown", help="The same as a table, as in the documents."),
+) -> None:
+    """Print a sample daemon.toml: every setting, what it means, its default."""
+    typer.echo((markdown_table if markdown else sample_toml)(KEYS), nl=False)
 
 
 def _run(settings: Settings) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from soundctm_daemon.errors import SettingsError
-from soundctm_daemon.settings import load_settings
+from soundctm_daemon.settings import KEYS, load_settings
+from soundctm_daemon.settings_text import markdown_table, sample_toml
 from soundgen import paths
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "daemon.md"
 
 
 def write_toml(text: str) -> None:
@@ -37,17 +42,40 @@ def test_loopback_is_allowed(host: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [
-        ("port", 65536, "port is 65536; allowed: 0 to 65535"),
-        ("port", "many", "port is 'many' in the command line; allowed: a number"),
-        ("queue_limit", 0, "queue_limit is 0; allowed: 1 or more"),
-        ("drain_seconds", -1, "drain_seconds is -1.0; allowed: 0 or more"),
-        ("drain_seconds", "nan", "drain_seconds is nan"),
+        ("port", 65536, "port is 65536 in the command line; allowed: 0 to 65535"),
+        ("port", "many", "port is 'many' in the command line; allowed: 0 to 65535"),
+        ("port", 1.5, "port is 1.5 in"),
+        ("port", True, "port is True in"),
+        ("model", 3, "model is 3 in the command line; allowed: any text"),
+        ("queue_limit", 0, "queue_limit is 0 in the command line; allowed: 1 or more"),
+        ("drain_seconds", -1, "drain_seconds is -1 in the command line; allowed: 0 or more"),
+        ("drain_seconds", "nan", "drain_seconds is 'nan' in"),
         ("modle", "x", "'modle', which is no setting; known: host, port, model"),
     ],
 )
 def test_a_bad_setting_is_named(setting: str, value: Any, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         load_settings({setting: value})
+
+
+def test_the_sample_file_names_every_setting_at_its_default() -> None:
+    untouched = load_settings()
+    write_toml(sample_toml(KEYS))
+    assert load_settings() == untouched
+    settable = [line.removeprefix("#") for line in sample_toml(KEYS).splitlines() if not line.startswith("# ")]
+    (paths.state_dir() / "daemon.toml").write_text("\n".join(settable))
+    assert load_settings() == untouched
+    assert list(tomllib.loads("\n".join(settable))) == list(KEYS)
+
+
+def test_every_setting_is_taken_from_the_environment() -> None:
+    text = {known.variable: "" if known.default is None else str(known.default) for known in KEYS.values()}
+    assert load_settings(environment=text) == load_settings(environment={})
+    assert load_settings(environment={"SOUNDCTM_PORT": "7", "SOUNDCTM_THREADS": "2"}).port == 7
+
+
+def test_the_documents_hold_the_table_of_settings() -> None:
+    assert markdown_table(KEYS) in DOCUMENT.read_text(), "put there what `soundctm daemon config --markdown` prints"
 
 
 def test_a_bad_file_is_named() -> None:
