@@ -115,6 +115,7 @@ class SteeredEngine:
         self.spec, self.digest = bundle.spec, bundle.digest
         self._before_jump, self._amplitude, self._familiarity = before_jump, amplitude, familiarity
         self.prompts: list[str] = []
+        self.memory_bytes = 1_000_000
 
     def encode_text(self, prompts: Sequence[str]) -> list[Any]:
         self.prompts.extend(prompts)

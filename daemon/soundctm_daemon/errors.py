@@ -8,6 +8,9 @@ SoundCTMError
 ├── NotInFlightError           no clip of that id is queued or being made
 ├── ModelNotFoundError         no installed model has this name
 ├── ModelLoadError             the engine cannot be brought up, for a reason the bundle does not name
+├── ModelTooBigError           a model does not fit the memory models may take, even alone
+├── ModelMemoryBusyError       it would fit if it were not for models that clips are being made with
+├── ModelInUseError            clips are being made with a model that is to be unloaded
 ├── ModelChangedError          a clip was made by other weights than are installed under that name now
 ├── InternalError              a defect: the traceback is in the daemon's log
 ├── UnauthenticatedError       the token is missing or wrong
@@ -58,6 +61,18 @@ class ModelNotFoundError(SoundCTMError):
 
 class ModelLoadError(SoundCTMError):
     reason = "MODEL_NOT_LOADED"
+
+
+class ModelTooBigError(SoundCTMError):
+    reason = "MODEL_TOO_BIG"
+
+
+class ModelMemoryBusyError(SoundCTMError):
+    reason = "MODEL_MEMORY_BUSY"
+
+
+class ModelInUseError(SoundCTMError):
+    reason = "MODEL_IN_USE"
 
 
 class ModelChangedError(SoundCTMError):

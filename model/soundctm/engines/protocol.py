@@ -27,6 +27,11 @@ class Engine(Protocol):
         """Digest of the bundle: part of every recipe."""
         ...
 
+    @property
+    def memory_bytes(self) -> int:
+        """Of its weights, on whatever device they are."""
+        ...
+
     def encode_text(self, prompts: Sequence[str]) -> list[Any]:
         """One handle per prompt, cached by prompt."""
         ...

@@ -55,6 +55,14 @@ class TorchEngine:
         self._text, self._device, self._familiar = text, device, familiar
         self._prompts: OrderedDict[str, _Prompt] = OrderedDict()
 
+    @property
+    def memory_bytes(self) -> int:
+        modules = (self._network, self._codec, self._text.network)
+        tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
+        # by storage: parts of one tensor are counted once
+        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors}
+        return sum(storage.nbytes() for storage in storages.values())
+
     def encode_text(self, prompts: Sequence[str]) -> list[TextContext]:
         """One context (batch of 1) per prompt. The text encoder runs once per prompt it has not seen lately."""
         return [prompt.context for prompt in self._encoded(prompts)]

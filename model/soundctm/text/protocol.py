@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class TextEncoder(Protocol):
     """Prompts -> tokens. A prompt's rows do not depend on which prompts are encoded beside it."""
+
+    @property
+    def network(self) -> nn.Module: ...
 
     @property
     def max_tokens(self) -> int: ...
