@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from soundctm_daemon.errors import SettingsError
-from soundctm_daemon.settings_keys import at_least, between, checked, key, keys_of
+from soundctm_daemon.settings_keys import at_least, between, checked, key, keys_of, one_of
 from soundgen import paths
 
 DEFAULT_PORT = 50717
@@ -36,6 +36,11 @@ class Settings:
     queue_limit: int = key(64, "Clips that may wait; one more is refused with RESOURCE_EXHAUSTED.", at_least(1))
     preview_steps: int = key(4, "Clips of at most this many jumps are previews and go before all others.", at_least(1))
     drain_seconds: float = key(10.0, "Clips in flight when it is stopped get so long; then they fail.", at_least(0))
+    log_format: str = key("text", "How the log is written: for people, or JSON lines.", one_of("text", "json"))
+    log_level: str = key("info", "The least important lines the log has.", one_of("debug", "info", "warning", "error"))
+    metrics_port: int | None = key(
+        None, "Prometheus metrics, at http://127.0.0.1:PORT/metrics.", between(0, 65535, "0 takes any free one"), "off"
+    )
 
 
 KEYS = keys_of(Settings)
