@@ -2,18 +2,22 @@
 
 SoundCTMError
 ├── SettingsError              the daemon cannot start as it was told to
-│   └── AlreadyRunningError        another daemon holds the state folder or the socket
-├── QueueFullError             as many clips wait as may wait
-├── DaemonStoppingError        the daemon is draining and takes no new clips
+│   ├── AlreadyRunningError        another daemon holds the state folder or the socket
+│   └── TokenNameError             a token's name is taken, not there, or no name
+├── RetryLaterError            the same request may succeed in a while
+│   ├── QueueFullError             as many clips wait as may wait
+│   ├── TooManyJobsError           one client has as many clips in flight as it may
+│   ├── DaemonStoppingError        the daemon is draining and takes no new clips
+│   └── ModelMemoryBusyError       a model would fit if it were not for those that clips are being made with
 ├── NotInFlightError           no clip of that id is queued or being made
 ├── ModelNotFoundError         no installed model has this name
 ├── ModelLoadError             the engine cannot be brought up, for a reason the bundle does not name
 ├── ModelTooBigError           a model does not fit the memory models may take, even alone
-├── ModelMemoryBusyError       it would fit if it were not for models that clips are being made with
 ├── ModelInUseError            clips are being made with a model that is to be unloaded
 ├── ModelChangedError          a clip was made by other weights than are installed under that name now
 ├── InternalError              a defect: the traceback is in the daemon's log
 ├── UnauthenticatedError       the token is missing or wrong
+├── RateLimitError             a client calls more often than it may
 └── LibraryError               the clip library cannot be used
     ├── ClipNotFoundError          no such clip
     ├── ClipDamagedError           its file is missing or is not the one that was stored
@@ -23,6 +27,7 @@ SoundCTMError
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from soundctm.errors import SoundCTMError
@@ -36,11 +41,26 @@ class AlreadyRunningError(SettingsError):
     reason = "ALREADY_RUNNING"
 
 
-class QueueFullError(SoundCTMError):
+class RetryLaterError(SoundCTMError):
+    """`retry_seconds` from now; who knows better sets it."""
+
+    reason = "RETRY_LATER"
+    retry_seconds = 1.0
+
+
+class TokenNameError(SettingsError):
+    reason = "TOKEN_NAME"
+
+
+class QueueFullError(RetryLaterError):
     reason = "QUEUE_FULL"
 
 
-class DaemonStoppingError(SoundCTMError):
+class TooManyJobsError(RetryLaterError):
+    reason = "TOO_MANY_JOBS"
+
+
+class DaemonStoppingError(RetryLaterError):
     reason = "DAEMON_STOPPING"
 
 
@@ -67,7 +87,7 @@ class ModelTooBigError(SoundCTMError):
     reason = "MODEL_TOO_BIG"
 
 
-class ModelMemoryBusyError(SoundCTMError):
+class ModelMemoryBusyError(RetryLaterError):
     reason = "MODEL_MEMORY_BUSY"
 
 
@@ -87,6 +107,19 @@ class UnauthenticatedError(SoundCTMError):
     reason = "UNAUTHENTICATED"
 
 
+class RateLimitError(SoundCTMError):
+    """`retry_seconds`: when the next call will be let in."""
+
+    reason = "TOO_MANY_CALLS"
+
+    def __init__(self, retry_seconds: float) -> None:
+        self.retry_seconds = retry_seconds
+        super().__init__(
+            f"this client calls more often than it may; try again in {math.ceil(retry_seconds * 1000)} ms. The owner "
+            "may raise client_requests_per_second and client_burst in daemon.toml."
+        )
+
+
 class LibraryError(SoundCTMError):
     reason = "LIBRARY_UNUSABLE"
 
@@ -99,8 +132,9 @@ class ClipDamagedError(LibraryError):
     reason = "CLIP_DAMAGED"
 
 
-class DiskFullError(LibraryError):
+class DiskFullError(LibraryError, RetryLaterError):
     reason = "DISK_FULL"
+    retry_seconds = 60.0  # somebody must make room
 
 
 class ClipFolderNotWritableError(LibraryError):

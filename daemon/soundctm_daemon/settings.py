@@ -33,7 +33,8 @@ class Settings:
     model: str = key("starter", "The model of requests that name none: an installed one's name, or a bundle's folder.")
     device: str = key("cpu", "Where models compute, as PyTorch names it: cpu, cuda, cuda:1, mps.")
     threads: int = key(0, "Processor threads of PyTorch.", at_least(0, "all cores"))
-    queue_limit: int = key(64, "Clips that may wait; one more is refused with RESOURCE_EXHAUSTED.", at_least(1))
+    queue_limit: int = key(256, "Clips that may wait; one more is refused with RESOURCE_EXHAUSTED.", at_least(1))
+    client_jobs: int = key(64, "Clips one client, that is one token, may have in flight.", at_least(1))
     preview_steps: int = key(4, "Clips of at most this many jumps are previews and go before all others.", at_least(1))
     drain_seconds: float = key(10.0, "Clips in flight when it is stopped get so long; then they fail.", at_least(0))
     log_format: str = key("text", "How the log is written: for people, or JSON lines.", one_of("text", "json"))
@@ -41,6 +42,12 @@ class Settings:
     metrics_port: int | None = key(
         None, "Prometheus metrics, at http://127.0.0.1:PORT/metrics.", between(0, 65535, "0 takes any free one"), "off"
     )
+
+    client_requests_per_second: float = key(200.0, "Calls one token may make, in the long run.", at_least(0, "no limit"))
+    client_burst: int = key(1000, "Calls one token may make at once after a pause.", at_least(1))
+    message_limit_kb: int = key(1024, "Largest request message; uploads come in parts of 256.", between(512, 65536))
+    connection_calls: int = key(128, "Calls one connection may carry at once; further ones wait.", at_least(1))
+    connection_limit: int = key(512, "Connections at once; one more is closed as it is made.", at_least(1))
 
 
 KEYS = keys_of(Settings)

@@ -1,4 +1,5 @@
-"""Errors -> `google.rpc.Status`: the code, a BadRequest for every field at fault, an ErrorInfo for programs."""
+"""Errors -> `google.rpc.Status`: the code, a BadRequest for every field at fault, an ErrorInfo for programs, a RetryInfo
+where the same request may succeed in a while."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from soundctm.errors import (
     CancelledError,
     DigestMismatchError,
     InvalidRequestError,
+    LicenceNotAcceptedError,
+    LicenceNotKeptError,
     SoundCTMError,
 )
 from soundctm_daemon import errors
@@ -27,8 +30,11 @@ _CODES: tuple[tuple[type[SoundCTMError], grpc.StatusCode], ...] = (
     (InvalidRequestError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.ModelNotFoundError, grpc.StatusCode.NOT_FOUND),
     (BundleError, grpc.StatusCode.FAILED_PRECONDITION),
+    (LicenceNotAcceptedError, grpc.StatusCode.FAILED_PRECONDITION),
+    (LicenceNotKeptError, grpc.StatusCode.FAILED_PRECONDITION),
     (CancelledError, grpc.StatusCode.CANCELLED),
     (errors.QueueFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (errors.TooManyJobsError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.DaemonStoppingError, grpc.StatusCode.UNAVAILABLE),
     (errors.NotInFlightError, grpc.StatusCode.NOT_FOUND),
     (errors.ModelLoadError, grpc.StatusCode.FAILED_PRECONDITION),
@@ -37,6 +43,7 @@ _CODES: tuple[tuple[type[SoundCTMError], grpc.StatusCode], ...] = (
     (errors.ModelInUseError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.ModelChangedError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.UnauthenticatedError, grpc.StatusCode.UNAUTHENTICATED),
+    (errors.RateLimitError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.ClipNotFoundError, grpc.StatusCode.NOT_FOUND),
     (errors.ClipDamagedError, grpc.StatusCode.DATA_LOSS),
     (errors.DiskFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
@@ -59,6 +66,10 @@ def to_status(error: SoundCTMError) -> Any:
             for v in error.violations
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
+    if isinstance(error, errors.RetryLaterError):
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(error.retry_seconds * 1000))
+        details.append(retry)
     return status_pb2.Status(
         code=code_of(error).value[0], message=_short(str(error)), details=[_packed(detail) for detail in details]
     )
@@ -66,7 +77,7 @@ def to_status(error: SoundCTMError) -> Any:
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: SoundCTMError) -> NoReturn:
     """End the call with the error's status, details in the trailer."""
-    trailer = ((DETAILS_KEY, to_status(error).SerializeToString()),)
+    trailer = (*(context.trailing_metadata() or ()), (DETAILS_KEY, to_status(error).SerializeToString()))
     await context.abort(code_of(error), _short(str(error)), trailer)
 
 
