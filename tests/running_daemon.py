@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import string
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -123,6 +124,12 @@ class SteeredEngine:
 
     def familiarity(self, prompt: str) -> Familiarity | None:
         return self._familiarity
+
+    def embed(self, prompts: Sequence[str]) -> Floats:
+        """How often each letter of the alphabet occurs: texts of the same words lie near."""
+        counts = [[1e-3 + prompt.lower().count(letter) for letter in string.ascii_lowercase] for prompt in prompts]
+        vectors = np.array(counts, np.float32)
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
     def array(self, values: Floats) -> Any:
         return values

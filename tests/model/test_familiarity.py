@@ -44,6 +44,17 @@ def test_an_unknown_prompt_is_told_with_the_nearest_label(bundle: Bundle) -> Non
     assert found.similarity == pytest.approx(max(near.values()), abs=1e-3)
 
 
+def test_prompts_become_unit_vectors_whoever_is_asked_beside_them(bundle: Bundle, tiny_bundle_dir: Path) -> None:
+    prompts = ["rain on a tin roof", "thunder", "rain on a tin roof"]
+    vectors = load_engine(bundle).embed(prompts)
+    assert vectors.shape == (3, TINY_SPEC.text.dim)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    np.testing.assert_array_equal(vectors[0], vectors[2])
+    assert vectors[0] @ vectors[1] < 0.999
+    np.testing.assert_array_equal(load_engine(open_bundle(tiny_bundle_dir)).embed(["thunder"])[0], vectors[1])
+
+
 def test_the_text_encoder_runs_once_for_clip_and_familiarity(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = load_engine(bundle)
     encoded: list[str] = []
@@ -56,6 +67,7 @@ def test_the_text_encoder_runs_once_for_clip_and_familiarity(bundle: Bundle, mon
     monkeypatch.setattr(engine._text, "encode", counted)
     engine.encode_text(["thunder"])
     engine.familiarity("thunder")
+    engine.embed(["thunder"])
     assert encoded == ["thunder"]
 
 

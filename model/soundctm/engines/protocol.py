@@ -40,6 +40,11 @@ class Engine(Protocol):
         """How near the prompt lies to what the bundle was trained on; None where the bundle does not say."""
         ...
 
+    def embed(self, prompts: Sequence[str]) -> Floats:
+        """One vector of unit length per prompt, float32 [N, D]: the cosine of two says how near their prompts lie. Only
+        vectors of one bundle may be compared."""
+        ...
+
     def array(self, values: Floats) -> Any:
         """Bring values to the engine's device."""
         ...

@@ -32,7 +32,7 @@ class _Prompt:
     """What one run of the text encoder told of a prompt."""
 
     context: TextContext
-    familiarity: Familiarity | None
+    embedding: Floats  # [D], of unit length
 
 
 class TorchEngine:
@@ -68,7 +68,10 @@ class TorchEngine:
         return [prompt.context for prompt in self._encoded(prompts)]
 
     def familiarity(self, prompt: str) -> Familiarity | None:
-        return None if self._familiar is None else self._encoded([prompt])[0].familiarity
+        return None if self._familiar is None else self._familiar.nearest(self.embed([prompt])[0])
+
+    def embed(self, prompts: Sequence[str]) -> Floats:
+        return np.stack([prompt.embedding for prompt in self._encoded(prompts)])
 
     def _encoded(self, prompts: Sequence[str]) -> list[_Prompt]:
         # one at a time: the result must not depend on which prompts share a batch
@@ -84,9 +87,7 @@ class TorchEngine:
         with torch.inference_mode():
             tokens, mask = self._text.encode([prompt])
             context = self._network.encode_context(tokens.to(self._device), mask.to(self._device))
-            if self._familiar is None:
-                return _Prompt(context, None)
-            return _Prompt(context, self._familiar.nearest(sentence_embedding(tokens, mask)[0].cpu().numpy()))
+            return _Prompt(context, sentence_embedding(tokens, mask)[0].float().cpu().numpy())
 
     def array(self, values: Floats) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
