@@ -53,10 +53,11 @@ class _Held:
 
 
 class EnginePool:
-    """`get` and `unload` belong to the engine thread; everything else may be called from any.
+    """Any thread may call it. Who makes a clip pins the bundle first, then gets its engine.
 
-    A model's memory is the bytes of its tensors, which every jump touches, told by the engine. The growth of the
-    process would count PyTorch itself at the first load and leave out whatever of a mapped file was not yet read.
+    Loads go one after another and hold up nobody who asks for an engine in memory. A model's memory is the bytes of
+    its tensors, which every jump touches: the growth of the process would count PyTorch itself at the first load and
+    leave out whatever of a mapped file was not yet read.
     """
 
     def __init__(
@@ -65,9 +66,9 @@ class EnginePool:
         budget_bytes: Callable[[], int],
         on_state: Callable[[States], None] = lambda states: None,
     ) -> None:
-        """`budget_bytes` is asked once, at the first load; `on_state` after every change, on the engine thread."""
+        """`budget_bytes` is asked once, at the first load; `on_state` is called after every change, by its thread."""
         self._load, self._ask_budget, self._on_state = load, budget_bytes, on_state
-        self._lock = threading.Lock()
+        self._lock, self._loading = threading.Lock(), threading.Lock()
         self._held: OrderedDict[str, _Held] = OrderedDict()  # least lately used first
         self._unheld: dict[str, EngineState] = {}            # loading and failed ones
         self._pins: Counter[str] = Counter()
@@ -81,16 +82,14 @@ class EnginePool:
         Raises ModelMemoryBusyError when only engines in use could make room (their clips will end: ask again),
         ModelTooBigError, ModelLoadError, BundleError and its kinds.
         """
-        with self._lock:
-            held = self._held.get(bundle.digest)
-            if held is not None:
-                self._held[bundle.digest] = replace(held, last_used_at=time.time())
-                self._held.move_to_end(bundle.digest)
-                return held.engine
-        return self._bring_in(bundle)
+        engine = self._in_memory(bundle.digest)
+        if engine is not None:
+            return engine
+        with self._loading:
+            return self._in_memory(bundle.digest) or self._bring_in(bundle)
 
     def pin(self, digest: str) -> None:
-        """A clip uses this engine from now on: it stays. Every `pin` needs its `unpin`."""
+        """A clip is to be made with this engine: once in memory it stays there. Every `pin` needs its `unpin`."""
         with self._lock:
             self._pins[digest] += 1
 
@@ -126,6 +125,19 @@ class EnginePool:
         """It is in memory or on its way there."""
         state = self.states().get(digest)
         return state is not None and state.phase is not Phase.FAILED
+
+    def measured_bytes(self, digest: str) -> int:
+        """Memory it takes while loaded; 0 before its first load."""
+        return self._measured.get(digest, 0)
+
+    def _in_memory(self, digest: str) -> Engine | None:
+        with self._lock:
+            held = self._held.get(digest)
+            if held is None:
+                return None
+            self._held[digest] = replace(held, last_used_at=time.time())
+            self._held.move_to_end(digest)
+            return held.engine
 
     def _bring_in(self, bundle: Bundle) -> Engine:
         self._set(bundle.digest, EngineState(Phase.LOADING))

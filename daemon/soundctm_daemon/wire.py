@@ -7,14 +7,20 @@ from soundctm.errors import SoundCTMError
 from soundctm.recipe import Recipe
 from soundctm.spec import Ranges
 from soundctm_daemon.clip import AudioFinding, StoredClip
+from soundctm_daemon.engines import EngineState, Phase
 from soundctm_daemon.jobs import Failed, Job, JobEvent, JumpDone, Queued, Ready, Started
-from soundctm_daemon.worker import EngineState
 from soundgen.v1 import clip_pb2, generation_service_pb2, model_service_pb2
 
 _FINDINGS = {
     AudioFinding.SILENT: clip_pb2.AUDIO_FINDING_SILENT,
     AudioFinding.CLIPPING: clip_pb2.AUDIO_FINDING_CLIPPING,
     AudioFinding.UNFAMILIAR_PROMPT: clip_pb2.AUDIO_FINDING_UNFAMILIAR_PROMPT,
+}
+
+_MODEL_STATES = {
+    Phase.LOADING: model_service_pb2.MODEL_STATE_LOADING,
+    Phase.LOADED: model_service_pb2.MODEL_STATE_LOADED,
+    Phase.FAILED: model_service_pb2.MODEL_STATE_UNUSABLE,
 }
 
 
@@ -78,23 +84,31 @@ def clip_message(clip: StoredClip) -> clip_pb2.Clip:
     return message
 
 
-def model_message(name: str, bundle: Bundle, is_default: bool, state: EngineState) -> model_service_pb2.Model:
+def model_message(
+    name: str,
+    bundle: Bundle,
+    *,
+    is_default: bool,
+    state: EngineState | None,
+    memory_bytes: int,
+    licence_accepted: bool,
+) -> model_service_pb2.Model:
+    """`state` None: nobody asked for it yet."""
     spec = bundle.spec
-    states = {
-        state.loaded: model_service_pb2.MODEL_STATE_LOADED,
-        state.loading: model_service_pb2.MODEL_STATE_LOADING,
-        state.failed: model_service_pb2.MODEL_STATE_UNUSABLE,
-    }
     return model_service_pb2.Model(
         name=name,
         digest=bundle.digest,
         description=spec.description,
         licence=spec.licence,
         is_default=is_default,
-        state=states.get(bundle.digest, model_service_pb2.MODEL_STATE_INSTALLED),
-        problem=state.problem if state.failed == bundle.digest else "",
+        state=_MODEL_STATES[state.phase] if state else model_service_pb2.MODEL_STATE_INSTALLED,
+        problem=state.problem if state else "",
         sample_rate_hz=spec.codec.sample_rate_hz,
         ranges=_ranges_message(spec.ranges),
+        provenance=spec.provenance,
+        licence_restricted=spec.restricted,
+        licence_accepted=licence_accepted,
+        memory_bytes=memory_bytes,
     )
 
 

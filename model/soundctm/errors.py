@@ -6,8 +6,11 @@ SoundCTMError
 │   ├── BundleNotFoundError     no such model
 │   ├── DigestMismatchError     a file is not the one the bundle's checksums name
 │   └── TensorMismatchError     tensors are missing, left over or of another shape
+├── LicenceNotAcceptedError a model's licence forbids some uses and nobody has accepted it yet
+├── LicenceNotKeptError     that it was accepted cannot be written down
 ├── CheckpointError         an official file cannot be converted
 ├── NonFiniteAudioError     the model produced NaN or infinity
+├── OutOfMemoryError        the device has no memory left for this much at once
 └── CancelledError          the caller asked to stop
 
 Every message says what was wrong, the value seen, what is allowed and what to do next.
@@ -90,12 +93,24 @@ class TensorMismatchError(BundleError):
         super().__init__(f"{where}: the tensors do not fit the network described: {'; '.join(parts)}")
 
 
+class LicenceNotAcceptedError(SoundCTMError):
+    reason = "LICENCE_NOT_ACCEPTED"
+
+
+class LicenceNotKeptError(SoundCTMError):
+    reason = "LICENCE_NOT_KEPT"
+
+
 class CheckpointError(SoundCTMError):
     reason = "CHECKPOINT_UNUSABLE"
 
 
 class NonFiniteAudioError(SoundCTMError):
     reason = "NON_FINITE_AUDIO"
+
+
+class OutOfMemoryError(SoundCTMError):
+    reason = "OUT_OF_MEMORY"
 
 
 class CancelledError(SoundCTMError):

@@ -16,6 +16,16 @@ def models_dir() -> Path:
     return Path(os.environ.get("SOUNDCTM_MODELS") or Path(platformdirs.user_data_dir("soundctm")) / "models")
 
 
+def state_dir() -> Path:
+    """Folder of what this user has done: $SOUNDCTM_STATE, or the user's state folder; the daemon's is the same."""
+    return Path(os.environ.get("SOUNDCTM_STATE") or platformdirs.user_state_dir("soundctm"))
+
+
+def licences_dir() -> Path:
+    """What was accepted: see soundctm.licences."""
+    return state_dir() / "licences"
+
+
 def starter_dir() -> Path:
     """The bundle that ships in the package."""
     return Path(str(resources.files("soundctm") / "starter" / "bundle"))

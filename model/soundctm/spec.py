@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from soundctm.errors import BundleError
+from soundctm.licences import is_restricted
 
 
 class Conditioning(StrEnum):
@@ -95,6 +96,8 @@ class Ranges:
 
 @dataclass(frozen=True)
 class BundleSpec:
+    """`provenance`: where the weights come from, for people. `licence_restricted` None: the licence's name decides."""
+
     name: str
     description: str
     network: DiTSpec
@@ -103,6 +106,13 @@ class BundleSpec:
     text: TextSpec
     ranges: Ranges
     licence: str
+    provenance: str = ""
+    licence_restricted: bool | None = None
+
+    @property
+    def restricted(self) -> bool:
+        """The licence forbids some uses, or is not known to forbid none: it must be accepted once."""
+        return is_restricted(self.licence) if self.licence_restricted is None else self.licence_restricted
 
     def latent_frames(self, seconds: float) -> int:
         """Latent frames that hold `seconds` of sound, rounded up to whole tokens."""
@@ -116,7 +126,9 @@ class BundleSpec:
         return round(seconds * self.codec.sample_rate_hz)
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """What says nothing is left out, so that a manifest without it keeps its digest."""
+        optional = {"provenance": "", "licence_restricted": None}
+        return {key: value for key, value in dataclasses.asdict(self).items() if optional.get(key, _SAYS) != value}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> BundleSpec:
@@ -133,12 +145,21 @@ class BundleSpec:
                 text=_build(TextSpec, {**data["text"], "kind": TextKind(data["text"]["kind"])}),
                 ranges=_build(Ranges, data["ranges"]),
                 licence=str(data["licence"]),
+                provenance=str(data.get("provenance", "")),
+                licence_restricted=_flag(data.get("licence_restricted")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"the bundle's spec is not valid: {type(error).__name__}: {error}") from error
 
 
+_SAYS = object()
 _T = TypeVar("_T")
+
+
+def _flag(value: Any) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    raise ValueError(f"licence_restricted is {value!r}; allowed: true, false or absent")
 
 
 def _build(cls: type[_T], data: dict[str, Any]) -> _T:
