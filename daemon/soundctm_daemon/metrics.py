@@ -127,7 +127,7 @@ class _LoadCollector(Collector):
 
 
 class MetricsServer:
-    """Serves a registry at `address` from threads of its own, to this machine alone, until `close`."""
+    """Serves a registry at `url` from threads of its own, to this machine alone, until `close`."""
 
     def __init__(self, registry: CollectorRegistry, port: int) -> None:
         """`port` 0 takes any free one. Raises SettingsError where the port is taken."""
@@ -138,7 +138,7 @@ class MetricsServer:
                 f"metrics_port is {port}, where the daemon cannot listen ({error.strerror}). Stop what uses it, name "
                 "another port, or 0 for any free one."
             ) from error
-        self.address = f"http://{HOST}:{self._server.server_port}/metrics"
+        self.url = f"http://{HOST}:{self._server.server_port}/metrics"
 
     def close(self) -> None:
         self._server.shutdown()

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -17,11 +17,13 @@ from soundctm_daemon.calls import Context
 from soundctm_daemon.metrics import Metrics
 from soundctm_daemon.tracing import NoTracing, Tracing
 
+if TYPE_CHECKING:
+    _Handler = grpc.RpcMethodHandler[Any, Any]  # no such type at run time
+
 UNKNOWN_METHOD = "unknown"  # a label must not hold whatever a stranger sends
 _OURS = "/soundgen."
 _DEFECTS = ("UNKNOWN", "INTERNAL", "DATA_LOSS")
 _CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
-_Handler = grpc.RpcMethodHandler[Any, Any]
 _log = logging.getLogger(__name__)
 
 
