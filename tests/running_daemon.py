@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import string
 import threading
 from collections.abc import Callable, Sequence
@@ -138,9 +139,24 @@ class SteeredEngine:
         self._before_jump()
         return z
 
+    def stack(self, rows: Sequence[Any]) -> Any:
+        return np.concatenate(rows)
+
     def decode(self, z: Any, seeds: Sequence[int]) -> Floats:
         samples = np.arange(z.shape[-1] * self.spec.codec.hop_samples, dtype=np.float32)
-        return (self._amplitude * np.sin(0.05 * samples)[None, None]).astype(np.float32)
+        sine = (self._amplitude * np.sin(0.05 * samples)).astype(np.float32)
+        return np.broadcast_to(sine, (len(seeds), 1, len(sine)))
+
+    def decode_tiles(self, frames: int) -> int:
+        return 1
+
+    def decode_tile(
+        self, z: Any, seeds: Sequence[int], index: int, carries: Sequence[Any]
+    ) -> tuple[Floats, list[Any]]:
+        return self.decode(z, seeds), [None] * len(seeds)
+
+    def room_for(self, run: Callable[[], object]) -> float:
+        return math.inf
 
     def encode(self, audio: Floats, seeds: Sequence[int]) -> Any:
         raise NotImplementedError("no test encodes with it")

@@ -49,8 +49,10 @@ class _ObservedEngine:
         self._metrics.jumped(len(t), time.perf_counter() - began)
         return jumped
 
-    def decode(self, z: Any, seeds: Sequence[int]) -> Floats:
+    def decode_tile(
+        self, z: Any, seeds: Sequence[int], index: int, carries: Sequence[Any]
+    ) -> tuple[Floats, list[Any]]:
         began = time.perf_counter()
-        audio = self._engine.decode(z, seeds)
+        decoded = self._engine.decode_tile(z, seeds, index, carries)
         self._metrics.decoded(len(seeds), time.perf_counter() - began)
-        return audio
+        return decoded

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SEED_MAX = 2**32 - 1
+_NORMALS_PER_BLOCK = 4  # of Philox 4x64, whose counter `advance` moves
 
 
 class Stream(IntEnum):
@@ -23,18 +24,23 @@ class Stream(IntEnum):
     ENCODER = 3  # the draw from a codec's posterior
 
 
-def standard_normal(seed: int, stream: Stream, index: int, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Standard normals [channels, frames].
+def standard_normal(
+    seed: int, stream: Stream, index: int, shape: tuple[int, int], first_frame: int = 0
+) -> NDArray[np.float32]:
+    """Standard normals [channels, frames], those of `first_frame` and after.
 
-    Frames are drawn one after the other, so a longer clip begins with the noise of a shorter one of the same seed.
+    Frames are drawn one after the other, so a longer clip begins with the noise of a shorter one of the same seed,
+    and a piece of a clip has the noise that the whole clip has there.
     Raises ValueError when the seed is outside 0 .. 2**32 - 1.
     """
     if not 0 <= seed <= SEED_MAX:
         raise ValueError(f"seed is {seed}; allowed: 0 to {SEED_MAX}")
     channels, frames = shape
-    count = channels * frames
+    block, skipped = divmod(channels * first_frame, _NORMALS_PER_BLOCK)
+    count = skipped + channels * frames
     pairs = (count + 1) // 2
-    raw = np.random.Philox(key=[seed, (int(stream) << 32) | index]).random_raw(2 * pairs)
+    philox = np.random.Philox(key=[seed, (int(stream) << 32) | index])
+    raw = philox.advance(block).random_raw(2 * pairs)
     # 53 random bits each; u1 lies in (0, 1] so that its logarithm is finite
     u1 = ((raw[0::2] >> np.uint64(11)).astype(np.float64) + 1.0) * 2.0**-53
     u2 = (raw[1::2] >> np.uint64(11)).astype(np.float64) * 2.0**-53
@@ -42,4 +48,4 @@ def standard_normal(seed: int, stream: Stream, index: int, shape: tuple[int, int
     normals = np.empty(2 * pairs, dtype=np.float64)
     normals[0::2] = radius * np.cos(angle)
     normals[1::2] = radius * np.sin(angle)
-    return np.ascontiguousarray(normals[:count].astype(np.float32).reshape(frames, channels).T)
+    return np.ascontiguousarray(normals[skipped:count].astype(np.float32).reshape(frames, channels).T)

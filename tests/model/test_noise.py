@@ -55,6 +55,13 @@ def test_seeds_streams_and_indices_are_independent() -> None:
     assert np.abs(correlation).max() < 5 / np.sqrt(20000)
 
 
+@pytest.mark.parametrize(("channels", "first"), [(1, 1), (1, 6), (3, 5), (40, 7), (4, 0)])
+def test_a_piece_of_a_clip_has_the_noise_that_the_whole_has_there(channels: int, first: int) -> None:
+    whole = standard_normal(5, Stream.DECODER, 2, (channels, 31))
+    piece = standard_normal(5, Stream.DECODER, 2, (channels, 9), first)
+    assert np.array_equal(piece, whole[:, first : first + 9])
+
+
 def test_the_values_are_standard_normal() -> None:
     values = standard_normal(7, Stream.START, 0, (4, 50000)).astype(np.float64).ravel()
     count = values.size

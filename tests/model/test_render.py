@@ -8,9 +8,9 @@ import torch
 
 from soundctm.bundle import open_bundle
 from soundctm.engines.torch import TorchEngine, load_engine
-from soundctm.errors import CancelledError, NonFiniteAudioError
+from soundctm.errors import CancelledError, NonFiniteAudioError, OutOfMemoryError
 from soundctm.recipe import Recipe, make_recipe, with_steps
-from soundctm.render import render, render_latent
+from soundctm.render import Take, audio_of, begin, render, render_latent, step
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,77 @@ def test_a_negative_prompt_matters_only_when_there_is_an_unconditional_jump(engi
     assert np.array_equal(render(engine, with_one), render(engine, without))
     mixed = recipe(engine, nu=2.0, negative_prompt="dog"), recipe(engine, nu=2.0)
     assert not np.allclose(render(engine, mixed[0]), render(engine, mixed[1]), atol=1e-6)
+
+
+MIXED: tuple[dict[str, object], ...] = (
+    {"steps": 4},
+    {"steps": 8, "gamma": 0.7, "prompt": "dog barks", "seed": 9},
+    {"steps": 2, "nu": 2.5, "negative_prompt": "thunder", "omega": 4.5, "seed": 11},
+    {"steps": 16, "gamma": 1.0, "nu": 0.5, "seed": 4_294_967_295},
+    {"steps": 1, "prompt": "heavy thunder"},
+)
+
+
+def together(engine: TorchEngine, recipes: list[Recipe]) -> list[Take]:
+    """Every recipe's take, done; in every round all that jump share one forward, then all that decode one tile."""
+    takes = [begin(engine, wanted) for wanted in recipes]
+    while not all(take.done for take in takes):
+        for stage in {take.stage for take in takes if not take.done}:
+            chosen = [index for index, take in enumerate(takes) if not take.done and take.stage == stage]
+            moved = step(engine, [takes[index] for index in chosen])
+            for index, take in zip(chosen, moved, strict=True):
+                takes[index] = take
+    return takes
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3.0])
+def test_clips_at_any_step_of_any_plan_share_forwards_and_stay_what_they_are(
+    engine: TorchEngine, seconds: float
+) -> None:
+    recipes = [recipe(engine, seconds=seconds, **changes) for changes in MIXED]
+    for wanted, take in zip(recipes, together(engine, recipes), strict=True):
+        alone = render_latent(engine, wanted)
+        assert float((take.cursor.z - alone).norm() / alone.norm()) < 1e-5
+        assert audio_of(engine, take) == pytest.approx(render(engine, wanted), abs=1e-4)
+
+
+def test_at_one_batch_shape_a_clip_is_bit_for_bit_the_same_whoever_shares_it(engine: TorchEngine) -> None:
+    wanted = recipe(engine, steps=4, gamma=0.5)
+    found = []
+    for place, seed in ((0, 20), (1, 30), (3, 40)):
+        recipes = [recipe(engine, steps=4, seed=seed + k, prompt="dog barks", omega=2.0 + k / 2) for k in range(4)]
+        recipes[place] = wanted
+        found.append(together(engine, recipes)[place].cursor.z)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_only_clips_with_another_nu_take_a_second_row(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    original = engine.jump
+    monkeypatch.setattr(engine, "jump", lambda z, *rest: (rows.append(len(z)), original(z, *rest))[1])
+    step(engine, [begin(engine, recipe(engine, nu=nu)) for nu in (1.0, 2.0, 1.0)])
+    assert rows == [4]
+
+
+def test_a_step_that_fails_moves_no_take(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    takes = [begin(engine, recipe(engine, steps=2, gamma=0.5, seed=seed)) for seed in (1, 2)]
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(engine, "jump", lambda *rest: (_ for _ in ()).throw(RuntimeError("broken")))
+        step(engine, takes)
+    assert [take.cursor.done for take in takes] == [0, 0]
+    assert [take.cursor.done for take in step(engine, takes)] == [1, 1]
+
+
+@pytest.mark.parametrize("message", ["DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"])
+def test_a_device_without_memory_says_so(
+    engine: TorchEngine, monkeypatch: pytest.MonkeyPatch, message: str
+) -> None:
+    def fail(*rest: object) -> torch.Tensor:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(engine._network, "forward", fail)
+    with pytest.raises(OutOfMemoryError, match="shorter one"):
+        render(engine, recipe(engine))
 
 
 def test_a_clip_does_not_depend_on_who_shares_its_batch(engine: TorchEngine) -> None:
@@ -96,7 +167,8 @@ def test_a_stop_is_honoured_before_the_next_jump(engine: TorchEngine) -> None:
 
 
 def test_nan_is_an_error_and_not_a_clip(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "decode", lambda z, seeds: np.full((1, 1, 30_000), np.nan, np.float32))
+    silence = np.full((1, 1, 30_000), np.nan, np.float32)
+    monkeypatch.setattr(engine, "decode_tile", lambda z, seeds, index, carries: (silence, [None]))
     with pytest.raises(NonFiniteAudioError, match="30000 samples"):
         render(engine, recipe(engine))
 

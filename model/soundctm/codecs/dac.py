@@ -17,6 +17,8 @@ from torch.nn import functional
 from soundctm.codecs.protocol import Codec
 
 _LOGVAR_MIN, _LOGVAR_MAX = -30.0, 20.0
+_DILATIONS = (1, 3, 9)
+_TILE_FRAMES = 96
 
 
 class Snake(nn.Module):
@@ -45,7 +47,7 @@ class ResidualUnit(nn.Module):
 
 
 def _residual_units(channels: int) -> list[nn.Module]:
-    return [ResidualUnit(channels, dilation) for dilation in (1, 3, 9)]
+    return [ResidualUnit(channels, dilation) for dilation in _DILATIONS]
 
 
 class EncoderBlock(nn.Module):
@@ -103,6 +105,16 @@ class Decoder(nn.Module):
         return self.model(x)  # type: ignore[no-any-return]
 
 
+def decoder_reach_frames(strides: Sequence[int]) -> int:
+    """How many latent frames to either side a sample of the decoder's depends on, rounded up."""
+    reach, rate = 3.0, 1  # samples of a layer per latent frame
+    for stride in strides:
+        reach += 1 / rate  # the transposed convolution spans two inputs
+        rate *= stride
+        reach += 3 * sum(_DILATIONS) / rate
+    return math.ceil(reach + 3 / rate)
+
+
 @dataclass(frozen=True)
 class Posterior:
     """A diagonal Gaussian over raw latents, mean and logvar [B, C, T]."""
@@ -142,6 +154,7 @@ class GaussianDAC(Codec):
         self.hop_samples = math.prod(encoder_rates)
         self.latent_dim = latent_dim
         self.sigma_data = sigma_data
+        self.tile_frames, self.halo_frames = _TILE_FRAMES, decoder_reach_frames(decoder_rates)
         self.encoder = Encoder(encoder_dim, encoder_rates, 2 * latent_dim)
         self.decoder = Decoder(latent_dim, decoder_dim, decoder_rates)
         self.pre_conv = nn.Conv1d(2 * latent_dim, 2 * latent_dim, 1)
@@ -177,6 +190,12 @@ class GaussianDAC(Codec):
         if noise is not None:
             raise ValueError(f"the Gaussian DAC decodes without noise; got noise of shape {tuple(noise.shape)}")
         return self.decode_raw(self.restore(latent))
+
+    def decode_tile(
+        self, latent: Tensor, noise: Tensor | None, before: int, after: int, carry: Tensor | None
+    ) -> tuple[Tensor, None]:
+        samples = self.decode(latent, noise)[..., before * self.hop_samples :]
+        return samples[..., : (latent.shape[-1] - before - after) * self.hop_samples], None
 
     def encoder_noise_shape(self, samples: int) -> tuple[int, int] | None:
         return self.latent_dim, -(-samples // self.hop_samples)

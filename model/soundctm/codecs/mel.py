@@ -12,11 +12,14 @@ from torch.nn import functional
 
 from soundctm.codecs.bands import LogBands
 from soundctm.codecs.protocol import Codec
-from soundctm.codecs.vocoder import BINS, WINDOW_SAMPLES, Vocoder
+from soundctm.codecs.vocoder import BINS, HOP_SAMPLES, WINDOW_SAMPLES, Vocoder, phase_after
 
 FRAME_SAMPLES = 1024
 _SLOW_BANDS, _SLOW_PARTS = 80, 2
 _FAST_BANDS, _FAST_PARTS = 24, 8
+_TILE_FRAMES = 108
+_OVERLAP = 2  # vocoder frames to either side that share samples with one
+_FRAMES_PER_LATENT = FRAME_SAMPLES // HOP_SAMPLES  # of the vocoder
 FEATURES = _SLOW_BANDS * _SLOW_PARTS + _FAST_BANDS * _FAST_PARTS
 
 
@@ -53,6 +56,9 @@ class WhitenedMelCodec(Codec):
         self.fast_bands = LogBands(_FAST_BANDS, 512, FRAME_SAMPLES // _FAST_PARTS, sample_rate_hz, 60.0, 1e-4)
         self.whitening = Whitening(FEATURES, channels)
         self.vocoder = Vocoder(channels, slow_dim, slow_blocks, fast_dim, fast_blocks)
+        fast_reach = 3 * fast_blocks + _OVERLAP + 1  # convolutions, overlap, and one more frame handed on
+        self.tile_frames = _TILE_FRAMES
+        self.halo_frames = 1 + 3 * slow_blocks + -(-fast_reach // _FRAMES_PER_LATENT)
         with torch.device("cpu"):  # arithmetic on the meta device imports torch._dynamo: seconds
             self.register_buffer("bins_from_bands", _bins_from_bands(self.slow_bands.filters, sample_rate_hz))
 
@@ -81,10 +87,23 @@ class WhitenedMelCodec(Codec):
 
     def decode(self, latent: Tensor, noise: Tensor | None) -> Tensor:
         """Raises ValueError without the noise that `decoder_noise_shape` asks for."""
+        return self.decode_tile(latent, noise, 0, 0, None)[0]
+
+    def decode_tile(
+        self, latent: Tensor, noise: Tensor | None, before: int, after: int, carry: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """A tile hands on how far every bin's phase has turned."""
         if noise is None:
             raise ValueError("this decoder shapes a noise: pass a standard normal of decoder_noise_shape(frames)")
-        spectrum = self.vocoder.spectrum(latent, self.envelope(latent))
-        return self.vocoder.synthesise(*spectrum, noise[:, 0])[:, None].clamp(-1, 1)
+        start, stop = _FRAMES_PER_LATENT * before, _FRAMES_PER_LATENT * (latent.shape[-1] - after)
+        margin = _OVERLAP if before else 0
+        kept = slice(start - margin, stop + (_OVERLAP if after else 0))
+        tone, offset, shaping = self.vocoder.parts(latent, self.envelope(latent), kept)
+        next_start = stop - _OVERLAP - kept.start  # of the frames the next tile keeps, counted in those of this one
+        phase, turned = phase_after(tone, carry, next_start - 1)
+        audio = self.vocoder.synthesise(tone, phase + offset, shaping, noise[:, 0], kept)
+        audio = audio[:, margin * HOP_SAMPLES :][:, : (stop - start) * HOP_SAMPLES]
+        return audio[:, None].clamp(-1, 1), turned
 
 
 def _bins_from_bands(filters: Tensor, sample_rate_hz: int) -> Tensor:

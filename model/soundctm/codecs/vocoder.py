@@ -22,6 +22,7 @@ BINS = WINDOW_SAMPLES // 2 + 1
 _NOISE_BANDS = 65
 _MAX_LOG_MAGNITUDE = 7.0  # a full-scale sine reaches ln(256) = 5.5
 _PEAK_CLIMB = 2           # doublings: 4 bins, twice the main lobe of the window
+_ALL = slice(None)
 
 
 class ConvNextBlock(nn.Module):
@@ -55,10 +56,10 @@ class SpectrumNetwork(nn.Module):
         nn.init.trunc_normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, latent: Tensor) -> Tensor:
+    def forward(self, latent: Tensor, kept: slice = _ALL) -> Tensor:
         hidden = self.upsample(self.slow(self.project_in(latent)))
         hidden = hidden.unflatten(1, (4, -1)).permute(0, 2, 3, 1).flatten(2)  # [B, fast_dim, 4 T]
-        return self.head(self.norm(self.fast(hidden).transpose(1, 2)))  # type: ignore[no-any-return]
+        return self.head(self.norm(self.fast(hidden).transpose(1, 2)[:, kept]))  # type: ignore[no-any-return]
 
 
 def peak_frequencies(log_magnitude: Tensor) -> Tensor:
@@ -78,10 +79,24 @@ def peak_frequencies(log_magnitude: Tensor) -> Tensor:
 
 def running_phase(log_magnitude: Tensor) -> Tensor:
     """Phase at the centre of every frame [B, F, 513], each peak turning at its own frequency. No gradient."""
+    return phase_after(log_magnitude, None)[0]
+
+
+def phase_after(log_magnitude: Tensor, before: Tensor | None, last: int = -1) -> tuple[Tensor, Tensor]:
+    """`running_phase` of frames that follow others, and its state after frame `last` of them, float64 [B, 2, 513].
+
+    `before` is the state after the frame that comes before the first of these; None: there is none.
+    """
     with torch.no_grad():
         turns = peak_frequencies(log_magnitude) * (HOP_SAMPLES / WINDOW_SAMPLES)
-        turns = 0.5 * (turns + functional.pad(turns, (0, 0, 1, 0))[:, :-1])  # trapezoid: the frequency may glide
-        return 2 * math.pi * torch.remainder(turns.double().cumsum(1), 1.0).float()
+        if before is None:
+            before = turns.new_zeros(turns.shape[0], 2, BINS, dtype=torch.float64)
+        total, latest = before.unbind(1)
+        earlier = torch.cat([latest[:, None].to(turns.dtype), turns], 1)[:, :-1]
+        steps = 0.5 * (turns + earlier)  # trapezoid: the frequency may glide
+        totals = torch.cat([total[:, None], steps.double()], 1).cumsum(1)[:, 1:]
+        phase = 2 * math.pi * torch.remainder(totals, 1.0).float()
+        return phase, torch.stack([totals[:, last], turns[:, last].double()], 1)
 
 
 def overlap_add(spectrum: Tensor, window: Tensor) -> Tensor:
@@ -116,18 +131,23 @@ class Vocoder(nn.Module):
 
     def spectrum(self, latent: Tensor, envelope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Latent [B, C, T], log envelope [B, 4 T, 513] -> log tone, phase and log noise, each [B, 4 T, 513]."""
-        out = self.network(latent)
-        tone, offset, noise = out.split([BINS, BINS, _NOISE_BANDS], dim=-1)
-        tone = (envelope + self.tone_level + tone).clamp(max=_MAX_LOG_MAGNITUDE)
-        noise = (envelope + self.noise_level + noise @ self.noise_spread).clamp(max=_MAX_LOG_MAGNITUDE)
+        tone, offset, noise = self.parts(latent, envelope)
         return tone, running_phase(tone) + offset, noise
 
-    def synthesise(self, tone: Tensor, phase: Tensor, noise: Tensor, white: Tensor) -> Tensor:
-        """White noise [B, 4 T * 256] -> waveform [B, 4 T * 256]."""
+    def parts(self, latent: Tensor, envelope: Tensor, kept: slice = _ALL) -> tuple[Tensor, Tensor, Tensor]:
+        """Log tone, phase offset and log noise of the frames kept, each [B, F, 513]."""
+        tone, offset, noise = self.network(latent, kept).split([BINS, BINS, _NOISE_BANDS], dim=-1)
+        envelope = envelope[:, kept]
+        tone = (envelope + self.tone_level + tone).clamp(max=_MAX_LOG_MAGNITUDE)
+        noise = (envelope + self.noise_level + noise @ self.noise_spread).clamp(max=_MAX_LOG_MAGNITUDE)
+        return tone, offset, noise
+
+    def synthesise(self, tone: Tensor, phase: Tensor, noise: Tensor, white: Tensor, kept: slice = _ALL) -> Tensor:
+        """White noise [B, F * 256] -> waveform of the frames kept, whose tone, phase and noise these are."""
         sign = 1 - 2 * (torch.arange(BINS, device=tone.device) % 2)  # phases are told at the frame's centre
         tonal = torch.polar(tone.exp(), phase) * sign
         scale = (self.window**2).sum().rsqrt()
-        shaped = frame_spectrum(white, self.window, HOP_SAMPLES) * (noise.exp() * scale)
+        shaped = frame_spectrum(white, self.window, HOP_SAMPLES)[:, kept] * (noise.exp() * scale)
         return overlap_add(tonal + shaped, self.window)
 
 

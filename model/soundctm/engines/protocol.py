@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,12 +49,40 @@ class Engine(Protocol):
         """Bring values to the engine's device."""
         ...
 
+    def stack(self, rows: Sequence[Any]) -> Any:
+        """Arrays [1, ...] of one shape -> [B, ...]."""
+        ...
+
     def jump(self, z: Any, t: Sequence[float], s: Sequence[float], omega: Sequence[float], text: Sequence[Any]) -> Any:
-        """G (eq. 6) for a batch: z [B, C, T], one t, s, omega and text handle per row -> [B, C, T]."""
+        """G (eq. 6) for a batch: z [B, C, T], one t, s, omega and text handle per row -> [B, C, T].
+
+        Returns when the device has computed it. Raises OutOfMemoryError.
+        """
         ...
 
     def decode(self, z: Any, seeds: Sequence[int]) -> Floats:
-        """Latents [B, C, T] -> audio float32 [B, channels, T * hop]; a decoder's own noise comes from the seeds."""
+        """Latents [B, C, T] -> audio float32 [B, channels, T * hop]; a decoder's own noise comes from the seeds.
+
+        Raises OutOfMemoryError.
+        """
+        ...
+
+    def decode_tiles(self, frames: int) -> int:
+        """In how many tiles a clip of so many latent frames is decoded. They cost about the same."""
+        ...
+
+    def decode_tile(
+        self, z: Any, seeds: Sequence[int], index: int, carries: Sequence[Any]
+    ) -> tuple[Floats, list[Any]]:
+        """Tile `index` of whole latents [B, C, T]: the samples that `decode` gives there, float32 [B, channels, part].
+
+        Tiles are decoded in order; `carries` are what the tile before gave, one per row (None before the first).
+        Raises OutOfMemoryError.
+        """
+        ...
+
+    def room_for(self, run: Callable[[], object]) -> float:
+        """How many times the memory that `run` takes at its peak is free; infinite where the device does not tell."""
         ...
 
     def encode(self, audio: Floats, seeds: Sequence[int]) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,7 @@ from soundctm.bundle import CODEC_FILE, NETWORK_FILE, Bundle
 from soundctm.codecs.loading import load_codec
 from soundctm.codecs.protocol import Codec
 from soundctm.engines.protocol import Floats
+from soundctm.errors import OutOfMemoryError
 from soundctm.familiarity import Familiarity, FamiliarTable, read_familiar_table
 from soundctm.networks import preconditioning
 from soundctm.networks.dit import DiT, TextContext
@@ -92,20 +95,56 @@ class TorchEngine:
     def array(self, values: Floats) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
 
+    def stack(self, rows: Sequence[Tensor]) -> Tensor:
+        return rows[0] if len(rows) == 1 else torch.cat(list(rows))
+
     def jump(
         self, z: Tensor, t: Sequence[float], s: Sequence[float], omega: Sequence[float], text: Sequence[TextContext]
     ) -> Tensor:
         context = text[0] if len(text) == 1 else TextContext.cat(list(text))
         sigma_data = self.spec.diffusion.sigma_data
-        with torch.inference_mode():
-            return preconditioning.jump(
+        with torch.inference_mode(), _memory_watched():
+            landed = preconditioning.jump(
                 self._network, z, self._rows(t), self._rows(s), self._rows(omega), context, sigma_data
             )
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
+            return landed
 
     def decode(self, z: Tensor, seeds: Sequence[int]) -> Floats:
         noise = self._noise(seeds, Stream.DECODER, self._codec.decoder_noise_shape(z.shape[-1]))
-        with torch.inference_mode():
+        with torch.inference_mode(), _memory_watched():
             return self._codec.decode(z, noise).cpu().numpy()
+
+    def decode_tiles(self, frames: int) -> int:
+        return -(-frames // self._codec.tile_frames)
+
+    def decode_tile(
+        self, z: Tensor, seeds: Sequence[int], index: int, carries: Sequence[Tensor | None]
+    ) -> tuple[Floats, list[Tensor | None]]:
+        frames = z.shape[-1]
+        tiles = self.decode_tiles(frames)
+        start, stop = frames * index // tiles, frames * (index + 1) // tiles
+        first, last = max(0, start - self._codec.halo_frames), min(frames, stop + self._codec.halo_frames)
+        noise = self._tile_noise(seeds, first, last)
+        known = [carry for carry in carries if carry is not None]
+        with torch.inference_mode(), _memory_watched():
+            carry = self.stack(known) if known else None
+            audio, carry = self._codec.decode_tile(z[..., first:last], noise, start - first, last - stop, carry)
+            rows: list[Tensor | None] = [None] * len(seeds) if carry is None else list(carry.split(1))
+            return audio.cpu().numpy(), rows
+
+    def room_for(self, run: Callable[[], object]) -> float:
+        if self._device.type != "cuda":
+            return math.inf  # a batch on a CPU is bounded by time long before memory
+        run()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self._device)
+        before = torch.cuda.memory_allocated(self._device)
+        run()
+        peak = torch.cuda.max_memory_allocated(self._device) - before
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(self._device)[0] / max(peak, 1)
 
     def encode(self, audio: Floats, seeds: Sequence[int]) -> Tensor:
         noise = self._noise(seeds, Stream.ENCODER, self._codec.encoder_noise_shape(audio.shape[-1]))
@@ -115,10 +154,31 @@ class TorchEngine:
     def _rows(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self._device)
 
+    def _tile_noise(self, seeds: Sequence[int], first: int, last: int) -> Tensor | None:
+        """The decoder's noise of latent frames `first` to `last`."""
+        shape = self._codec.decoder_noise_shape(last - first)
+        if shape is None:
+            return None
+        start = shape[1] // (last - first) * first
+        return self.array(np.stack([standard_normal(seed, Stream.DECODER, 0, shape, start) for seed in seeds]))
+
     def _noise(self, seeds: Sequence[int], stream: Stream, shape: tuple[int, int] | None) -> Tensor | None:
         if shape is None:
             return None
         return self.array(np.stack([standard_normal(seed, stream, 0, shape) for seed in seeds]))
+
+
+@contextmanager
+def _memory_watched() -> Iterator[None]:
+    """Raises OutOfMemoryError for every way in which PyTorch says so."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise OutOfMemoryError(
+                f"the device has no memory left for this clip ({error}). Ask for a shorter one, or free memory."
+            ) from error
+        raise
 
 
 def load_engine(bundle: Bundle, device: str = "cpu", threads: int | None = None) -> TorchEngine:
