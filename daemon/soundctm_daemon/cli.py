@@ -7,23 +7,25 @@ import json
 import logging
 import os
 import signal
-import sys
 import time
 
 import typer
 
 from soundctm.doctor import onnxruntime_conflict
 from soundctm.errors import SoundCTMError
+from soundctm_daemon import logs, tracing
 from soundctm_daemon.errors import AlreadyRunningError, LibraryError
 from soundctm_daemon.instance import holder, sole_instance, state_lock
 from soundctm_daemon.settings import KEYS, Settings, load_settings
 from soundctm_daemon.settings_text import markdown_table, sample_toml
+from soundctm_daemon.token_cli import token
 from soundgen import paths
 from soundgen.errors import SoundgenError
 
 app = typer.Typer(
     help="The generation daemon: start, stop, status.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+app.add_typer(token, name="token")
 _log = logging.getLogger("soundctm_daemon")
 
 _BAD_SETTINGS_EXIT_CODE = 2
@@ -125,16 +127,15 @@ def _run(settings: Settings) -> None:
     from soundctm_daemon.server import serve
     from soundctm_daemon.worker import torch_loader
 
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logs.set_up(paths.log_path(), settings.log_format, settings.log_level)
     conflict = onnxruntime_conflict()
     if conflict:
         _log.warning("%s", conflict)
     with sole_instance(settings):
         token = load_or_create_token(settings.token_file)
         library = open_library(settings.clips_dir)
-        worker_ended = asyncio.run(serve(settings, token, library, torch_loader(settings.device, settings.threads)))
+        load = torch_loader(settings.device, settings.threads)
+        worker_ended = asyncio.run(serve(settings, token, library, load, tracing.set_up(os.environ)))
     if not worker_ended:
         # A model half loaded cannot be interrupted, and tearing Python down under it would crash.
         _log.warning("the engine was busy and is left behind")

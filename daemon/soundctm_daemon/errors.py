@@ -7,6 +7,7 @@ SoundCTMError
 ├── RetryLaterError            the same request may succeed in a while
 │   ├── QueueFullError             as many clips wait as may wait
 │   ├── TooManyJobsError           one client has as many clips in flight as it may
+│   ├── RateLimitError             one client calls more often than it may
 │   ├── DaemonStoppingError        the daemon is draining and takes no new clips
 │   └── ModelMemoryBusyError       a model would fit if it were not for those that clips are being made with
 ├── NotInFlightError           no clip of that id is queued or being made
@@ -17,11 +18,14 @@ SoundCTMError
 ├── ModelChangedError          a clip was made by other weights than are installed under that name now
 ├── InternalError              a defect: the traceback is in the daemon's log
 ├── UnauthenticatedError       the token is missing or wrong
-├── RateLimitError             a client calls more often than it may
+├── SoundUnusableError         a file from outside is no sound that can be stored
+├── OffsetError                a download is to begin beyond the end
+├── NoRecipeError              a clip was brought in from outside: nothing says how to make it again
 └── LibraryError               the clip library cannot be used
     ├── ClipNotFoundError          no such clip
     ├── ClipDamagedError           its file is missing or is not the one that was stored
     ├── DiskFullError              nothing more can be written
+    ├── LibraryLockedError         another program holds the database; passes by itself
     └── ClipFolderNotWritableError the folder is read-only or belongs to somebody else
 """
 
@@ -58,6 +62,18 @@ class QueueFullError(RetryLaterError):
 
 class TooManyJobsError(RetryLaterError):
     reason = "TOO_MANY_JOBS"
+
+
+class RateLimitError(RetryLaterError):
+    reason = "TOO_MANY_CALLS"
+
+    def __init__(self, wait_seconds: float) -> None:
+        milliseconds = math.ceil(wait_seconds * 1000)
+        self.retry_seconds = milliseconds / 1000
+        super().__init__(
+            f"this client calls more often than it may; try again in {milliseconds} ms. The owner may raise "
+            "client_requests_per_second and client_burst in daemon.toml."
+        )
 
 
 class DaemonStoppingError(RetryLaterError):
@@ -107,17 +123,16 @@ class UnauthenticatedError(SoundCTMError):
     reason = "UNAUTHENTICATED"
 
 
-class RateLimitError(SoundCTMError):
-    """`retry_seconds`: when the next call will be let in."""
+class SoundUnusableError(SoundCTMError):
+    reason = "SOUND_UNUSABLE"
 
-    reason = "TOO_MANY_CALLS"
 
-    def __init__(self, retry_seconds: float) -> None:
-        self.retry_seconds = retry_seconds
-        super().__init__(
-            f"this client calls more often than it may; try again in {math.ceil(retry_seconds * 1000)} ms. The owner "
-            "may raise client_requests_per_second and client_burst in daemon.toml."
-        )
+class OffsetError(SoundCTMError):
+    reason = "OFFSET_OUT_OF_RANGE"
+
+
+class NoRecipeError(SoundCTMError):
+    reason = "NO_RECIPE"
 
 
 class LibraryError(SoundCTMError):
@@ -139,3 +154,7 @@ class DiskFullError(LibraryError, RetryLaterError):
 
 class ClipFolderNotWritableError(LibraryError):
     reason = "CLIP_FOLDER_NOT_WRITABLE"
+
+
+class LibraryLockedError(LibraryError, RetryLaterError):
+    reason = "LIBRARY_LOCKED"

@@ -32,6 +32,9 @@ class Settings:
     )
     model: str = key("starter", "The model of requests that name none: an installed one's name, or a bundle's folder.")
     device: str = key("cpu", "Where models compute, as PyTorch names it: cpu, cuda, cuda:1, mps.")
+    model_memory_mb: int = key(
+        0, "Megabytes models may take in memory; the least lately used ones leave.", at_least(0, "70 % of what is free")
+    )
     threads: int = key(0, "Processor threads of PyTorch.", at_least(0, "all cores"))
     queue_limit: int = key(256, "Clips that may wait; one more is refused with RESOURCE_EXHAUSTED.", at_least(1))
     client_jobs: int = key(64, "Clips one client, that is one token, may have in flight.", at_least(1))
@@ -42,8 +45,7 @@ class Settings:
     metrics_port: int | None = key(
         None, "Prometheus metrics, at http://127.0.0.1:PORT/metrics.", between(0, 65535, "0 takes any free one"), "off"
     )
-
-    client_requests_per_second: float = key(200.0, "Calls one token may make, in the long run.", at_least(0, "no limit"))
+    client_requests_per_second: float = key(200.0, "Calls one token may make in the long run.", at_least(0, "no limit"))
     client_burst: int = key(1000, "Calls one token may make at once after a pause.", at_least(1))
     message_limit_kb: int = key(1024, "Largest request message; uploads come in parts of 256.", between(512, 65536))
     connection_calls: int = key(128, "Calls one connection may carry at once; further ones wait.", at_least(1))
