@@ -63,7 +63,9 @@ def set_up(log_file: Path, log_format: str, level: str) -> logging.Handler:
     for former in root.handlers[:]:
         root.removeHandler(former)
     root.addHandler(handler)
-    root.setLevel(level.upper())
+    root.setLevel(max(logging.INFO, getattr(logging, level.upper())))  # gRPC and asyncio would drown our own details
+    for room in ("soundctm", "soundctm_daemon"):
+        logging.getLogger(room).setLevel(level.upper())
     return handler
 
 
