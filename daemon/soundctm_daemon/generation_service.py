@@ -1,90 +1,161 @@
-"""Making clips: requests become jobs, and what happens to them goes back."""
+"""Making clips: requests become jobs, and what happens to them goes back.
+
+Ids of requests are each client's own. Everything else is shared: the daemon serves one person, and whoever has a token
+may watch, cancel and list every clip in flight, whichever of their programs asked for it.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from soundctm.errors import SoundCTMError
-from soundctm_daemon import status, wire
-from soundctm_daemon.calls import Context
+from soundctm_daemon import status
+from soundctm_daemon.calls import Context, or_abort
 from soundctm_daemon.catalogue import Catalogue
+from soundctm_daemon.engines import Phase, States
 from soundctm_daemon.errors import NotInFlightError
-from soundctm_daemon.jobs import Failed, Job, JobEvent, Ready
+from soundctm_daemon.job_table import JobState, JobTable
+from soundctm_daemon.jobs import Failed, Job, Ready
 from soundctm_daemon.library import Library
-from soundctm_daemon.requests import LONGEST_NAME, Emit, generate_job, refine_job
+from soundctm_daemon.order_desk import OrderDesk
+from soundctm_daemon.requests import LONGEST_NAME, Asker, JobMaker
 from soundctm_daemon.scheduler import Scheduler
-from soundctm_daemon.worker import EngineState
-from soundgen.v1 import generation_service_pb2, generation_service_pb2_grpc
+from soundctm_daemon.settings import Settings
+from soundctm_daemon.subscription import Subscription
+from soundctm_daemon.wire_jobs import event_message, job_message, ready_message
+from soundgen.v1 import generation_service_pb2 as contract
+from soundgen.v1 import generation_service_pb2_grpc
+
+_Make = Callable[[Asker], list[Job]]
 
 
 class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
-    """`state` gives the engine's state as it is now."""
+    """`states` gives the engines' states as they are now, `identify` the name of a call's token, empty for the
+    owner's own; `observe` sees every job before it is queued, and gives the one to queue."""
 
     def __init__(
-        self, scheduler: Scheduler, catalogue: Catalogue, library: Library, state: Callable[[], EngineState]
+        self,
+        scheduler: Scheduler,
+        catalogue: Catalogue,
+        library: Library,
+        settings: Settings,
+        states: Callable[[], States],
+        identify: Callable[[Context], str] = lambda context: "",
+        observe: Callable[[Job], Job] = lambda job: job,
     ) -> None:
-        self._scheduler, self._catalogue, self._library, self._state = scheduler, catalogue, library, state
+        self._scheduler, self._library = scheduler, library
+        self._states, self._identify = states, identify
+        self._table = JobTable()
+        self._desk = OrderDesk(scheduler, library, self._table, settings, observe)
+        most_jobs = min(settings.client_jobs, settings.queue_limit)
+        self._maker = JobMaker(catalogue, library, self._table.emitter, settings.preview_steps, most_jobs)
 
     async def Generate(  # type: ignore[override]  # noqa: N802
-        self, request: generation_service_pb2.GenerateRequest, context: Context
+        self, request: contract.GenerateRequest, context: Context
     ) -> None:
-        await self._follow(
-            lambda emit: generate_job(request, self._catalogue, emit),
-            lambda event: generation_service_pb2.GenerateResponse(event=event),
-            context,
-        )
+        make = partial(self._maker.generate, request)
+        await self._serve(request, request, make, contract.GenerateResponse, context)
+
+    async def GenerateVariations(  # type: ignore[override]  # noqa: N802
+        self, request: contract.GenerateVariationsRequest, context: Context
+    ) -> None:
+        make = partial(self._maker.variations, request)
+        await self._serve(request, request.request, make, contract.GenerateVariationsResponse, context)
 
     async def Refine(  # type: ignore[override]  # noqa: N802
-        self, request: generation_service_pb2.RefineRequest, context: Context
+        self, request: contract.RefineRequest, context: Context
     ) -> None:
-        await self._follow(
-            lambda emit: refine_job(request, self._catalogue, self._library, emit),
-            lambda event: generation_service_pb2.RefineResponse(event=event),
-            context,
-        )
+        make = partial(self._maker.refine, request)
+        await self._serve(request, request, make, contract.RefineResponse, context)
+
+    async def RefineProgressively(  # type: ignore[override]  # noqa: N802
+        self, request: contract.RefineProgressivelyRequest, context: Context
+    ) -> None:
+        make = partial(self._maker.refine_progressively, request)
+        await self._serve(request, request, make, contract.RefineProgressivelyResponse, context)
+
+    async def Rerender(  # type: ignore[override]  # noqa: N802
+        self, request: contract.RerenderRequest, context: Context
+    ) -> None:
+        make = partial(self._maker.rerender, request)
+        await self._serve(request, request, make, contract.RerenderResponse, context)
+
+    async def Watch(  # type: ignore[override]  # noqa: N802
+        self, request: contract.WatchRequest, context: Context
+    ) -> None:
+        clip_id = request.clip_id[:LONGEST_NAME]
+        view = self._table.find(clip_id)
+        if view is None or view.state is JobState.READY:
+            clip = await or_abort(context, lambda: self._library.get(clip_id))
+            await context.write(contract.WatchResponse(event=ready_message(clip)))
+            return
+        reader = self._table.reader()
+        self._table.attach(reader, [clip_id], holds=False, how_far=True)
+        try:
+            await self._pass_on(reader, [clip_id], contract.WatchResponse, context)
+        finally:
+            self._desk.leave(reader)
 
     async def Cancel(  # noqa: N802
-        self, request: generation_service_pb2.CancelRequest, context: Context
-    ) -> generation_service_pb2.CancelResponse:
+        self, request: contract.CancelRequest, context: Context
+    ) -> contract.CancelResponse:
         try:
             self._scheduler.cancel(request.clip_id[:LONGEST_NAME])
         except NotInFlightError as error:
             await status.abort(context, error)
-        return generation_service_pb2.CancelResponse()
+        return contract.CancelResponse()
 
-    async def _follow(
-        self,
-        make_job: Callable[[Emit], Job],
-        respond: Callable[[generation_service_pb2.ClipEvent], Any],
-        context: Context,
+    async def ListJobs(  # noqa: N802
+        self, request: contract.ListJobsRequest, context: Context
+    ) -> contract.ListJobsResponse:
+        views = self._table.in_flight() + (self._table.ended() if request.include_ended else [])
+        return contract.ListJobsResponse(jobs=[job_message(view) for view in views])
+
+    async def _serve(
+        self, request: Any, asked: Any, make: _Make, respond: Callable[..., Any], context: Context
     ) -> None:
-        """Queue the job and pass on its events. A caller who leaves, or whose deadline passes, cancels it."""
-        events: asyncio.Queue[JobEvent] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-
-        def emit(event: JobEvent) -> None:
-            loop.call_soon_threadsafe(events.put_nowait, event)
-
+        """Have the clips made and pass on what happens to them. `asked` is the part of the request that says whether it
+        is detached: if not, a caller who leaves, or whose deadline passes, cancels what is not done. `respond` is the
+        response's class.
+        """
+        reader = self._table.reader()
         try:
-            job = await asyncio.to_thread(make_job, emit)
-            self._scheduler.submit(job)
-        except SoundCTMError as error:
-            await status.abort(context, error)
-        try:
-            while True:
-                event = await events.get()
-                await context.write(respond(wire.event_message(event, job, self._state().loading is not None)))
-                if isinstance(event, Ready):
-                    return
-                if isinstance(event, Failed):
-                    await status.abort(context, event.error)
+            try:
+                placed = await self._desk.place(request, asked, self._identify(context), make, reader)
+            except SoundCTMError as error:
+                await status.abort(context, error)
+            for clip in placed.stored:
+                await context.write(respond(event=ready_message(clip)))
+            await self._pass_on(reader, placed.in_flight, respond, context, one_is_ready=bool(placed.stored))
         finally:
-            self._abandon(job)
+            self._desk.leave(reader)
 
-    def _abandon(self, job: Job) -> None:
-        try:
-            self._scheduler.cancel(job.clip_id)
-        except NotInFlightError:
-            return  # as it should be: the clip is done
+    async def _pass_on(
+        self,
+        reader: Subscription,
+        clip_ids: Iterable[str],
+        respond: Callable[..., Any],
+        context: Context,
+        *,
+        one_is_ready: bool = False,
+    ) -> None:
+        """Until the last of the clips is done; where none became ready, the first error ends the call."""
+        waiting, first_error = set(clip_ids), None
+        while waiting:
+            job, event = await reader.next()
+            await context.write(respond(event=event_message(event, job, self._is_loading(job))))
+            match event:
+                case Ready():
+                    waiting.discard(job.clip_id)
+                    one_is_ready = True
+                case Failed(error):
+                    waiting.discard(job.clip_id)
+                    first_error = first_error or error
+        if first_error is not None and not one_is_ready:
+            await status.abort(context, first_error)
+
+    def _is_loading(self, job: Job) -> bool:
+        state = self._states().get(job.bundle.digest)
+        return state is not None and state.phase is Phase.LOADING

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 
 from soundctm.errors import CancelledError
 from soundctm_daemon.errors import DaemonStoppingError, NotInFlightError, QueueFullError
@@ -23,18 +24,20 @@ class Scheduler:
         self._accepting = True
         self._ended = False
 
-    def submit(self, job: Job) -> None:
-        """Queue a clip; it is told its position. Raises QueueFullError, DaemonStoppingError."""
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queue clips, all or none; each is told its position. Raises QueueFullError, DaemonStoppingError."""
         with self._changed:
             if not self._accepting:
                 raise DaemonStoppingError("the daemon is stopping and takes no new clips. Start it and ask again.")
-            if len(self._waiting()) >= self._queue_limit:
+            waiting = len(self._waiting())
+            if waiting + len(jobs) > self._queue_limit:
                 raise QueueFullError(
-                    f"{self._queue_limit} clips are waiting already, as many as may. Wait for some, cancel some, or "
-                    "raise queue_limit."
+                    f"{waiting} clips are waiting already and {len(jobs)} more would be too many: queue_limit allows "
+                    f"{self._queue_limit}. Wait for some, cancel some, or raise queue_limit."
                 )
             before = self._positions()
-            (self._previews if job.recipe.steps <= self._preview_steps else self._others).append(job)
+            for job in jobs:
+                (self._previews if job.recipe.steps <= self._preview_steps else self._others).append(job)
             self._tell_positions(before)
             self._changed.notify_all()
 

@@ -1,5 +1,5 @@
-"""Errors -> `google.rpc.Status`: the code, a BadRequest for every field at fault, an ErrorInfo for programs, a RetryInfo
-where the same request may succeed in a while."""
+"""Errors -> `google.rpc.Status`: the code, a BadRequest for every field at fault, an ErrorInfo for programs, and a
+RetryInfo where the same request may succeed in a while."""
 
 from __future__ import annotations
 
@@ -46,6 +46,10 @@ _CODES: tuple[tuple[type[SoundCTMError], grpc.StatusCode], ...] = (
     (errors.RateLimitError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.ClipNotFoundError, grpc.StatusCode.NOT_FOUND),
     (errors.ClipDamagedError, grpc.StatusCode.DATA_LOSS),
+    (errors.SoundUnusableError, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.OffsetError, grpc.StatusCode.OUT_OF_RANGE),
+    (errors.NoRecipeError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.LibraryLockedError, grpc.StatusCode.UNAVAILABLE),
     (errors.DiskFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.LibraryError, grpc.StatusCode.FAILED_PRECONDITION),
 )

@@ -8,8 +8,7 @@ from soundctm.recipe import Recipe
 from soundctm.spec import Ranges
 from soundctm_daemon.clip import AudioFinding, StoredClip
 from soundctm_daemon.engines import EngineState, Phase
-from soundctm_daemon.jobs import Failed, Job, JobEvent, JumpDone, Queued, Ready, Started
-from soundgen.v1 import clip_pb2, generation_service_pb2, model_service_pb2
+from soundgen.v1 import clip_pb2, model_service_pb2
 
 _FINDINGS = {
     AudioFinding.SILENT: clip_pb2.AUDIO_FINDING_SILENT,
@@ -22,24 +21,6 @@ _MODEL_STATES = {
     Phase.LOADED: model_service_pb2.MODEL_STATE_LOADED,
     Phase.FAILED: model_service_pb2.MODEL_STATE_UNUSABLE,
 }
-
-
-def event_message(event: JobEvent, job: Job, model_loading: bool) -> generation_service_pb2.ClipEvent:
-    message = generation_service_pb2.ClipEvent(clip_id=job.clip_id)
-    match event:
-        case Queued(position):
-            message.queued.position = position
-            message.queued.model_loading = model_loading
-            message.queued.recipe.CopyFrom(recipe_message(job.model, job.recipe))
-        case Started():
-            message.started.SetInParent()
-        case JumpDone(done, total):
-            message.jump.done, message.jump.total = done, total
-        case Ready(clip):
-            message.clip_ready.clip.CopyFrom(clip_message(clip))
-        case Failed(error):
-            message.failed.reason, message.failed.message = error.reason, str(error)
-    return message
 
 
 def recipe_message(model: str, recipe: Recipe) -> clip_pb2.Recipe:
