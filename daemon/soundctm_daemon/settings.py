@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from soundctm_daemon.errors import SettingsError
-from soundctm_daemon.settings_keys import at_least, between, checked, key, keys_of, one_of
+from soundctm_daemon.settings_keys import Allowed, at_least, between, checked, key, keys_of, one_of
 from soundgen import paths
+from soundgen.tls import is_loopback
 
 DEFAULT_PORT = 50717
 _LONGEST_SOCKET_PATH_BYTES = 103  # of sockaddr_un on every system we meet
+
+_AN_ADDRESS = Allowed("an address or a name of this machine", lambda host: host != "")
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Settings:
     clips_dir: Path
     socket: Path
     token_file: Path
-    host: str = key("127.0.0.1", "The address to listen at. Beyond loopback it needs `tls_cert` and `tls_key`.")
+    host: str = key("127.0.0.1", "Where to listen. Beyond loopback it takes `tls_cert` and `tls_key`.", _AN_ADDRESS)
     port: int | None = key(
         None, "The TCP port.", between(0, 65535, "0 takes any free one"), f"{DEFAULT_PORT}, or a free one"
     )
@@ -39,6 +42,11 @@ class Settings:
     queue_limit: int = key(256, "Clips that may wait; one more is refused with RESOURCE_EXHAUSTED.", at_least(1))
     client_jobs: int = key(64, "Clips one client, that is one token, may have in flight.", at_least(1))
     preview_steps: int = key(4, "Clips of at most this many jumps are previews and go before all others.", at_least(1))
+    tls_cert: Path | None = key(None, "The certificate of the TCP port, those that signed it behind it; PEM.")
+    tls_key: Path | None = key(None, "Its private key, without a passphrase; PEM.")
+    tls_client_ca: Path | None = key(None, "Callers need a certificate signed by one of these as well; PEM.")
+    allow_plain_text: bool = key(False, "Serve beyond loopback without TLS: `plain_text_host` must say so too.")
+    plain_text_host: str = key("", "`host` again, to mean it: whoever hears that network hears prompts and tokens.")
     drain_seconds: float = key(10.0, "Clips in flight when it is stopped get so long; then they fail.", at_least(0))
     log_format: str = key("text", "How the log is written: for people, or JSON lines.", one_of("text", "json"))
     log_level: str = key("info", "The least important lines the log has.", one_of("debug", "info", "warning", "error"))
@@ -86,12 +94,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _require_usable(settings: Settings) -> None:
-    if not is_loopback(settings.host):
-        raise SettingsError(
-            f"host is {settings.host!r}, which other machines can reach; without TLS, which this version does not have "
-            "yet, prompts and the token would cross the network in the clear. Allowed: 127.0.0.1, ::1 or localhost; "
-            "to reach the daemon from elsewhere, forward the port through SSH."
-        )
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise SettingsError("tls_cert and tls_key go together; name both files, or neither.")
+    if settings.tls_client_ca is not None and settings.tls_cert is None:
+        raise SettingsError("tls_client_ca asks callers for certificates: name tls_cert and tls_key too.")
+    if not is_loopback(settings.host) and settings.tls_cert is None:
+        _require_told_twice(settings)
     if len(os.fsencode(settings.socket)) > _LONGEST_SOCKET_PATH_BYTES:
         raise SettingsError(
             f"the socket's path {settings.socket} is longer than the {_LONGEST_SOCKET_PATH_BYTES} bytes a Unix socket "
@@ -99,10 +107,11 @@ def _require_usable(settings: Settings) -> None:
         )
 
 
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _require_told_twice(settings: Settings) -> None:
+    if settings.allow_plain_text and settings.plain_text_host == settings.host:
+        return
+    raise SettingsError(
+        f"host is {settings.host!r}, which other machines can reach; without TLS, prompts and tokens would cross the "
+        "network in the clear. Name tls_cert and tls_key; or stay at 127.0.0.1, ::1 or localhost and forward the port "
+        f"through SSH; or set both allow_plain_text = true and plain_text_host = {json.dumps(settings.host)}."
+    )

@@ -2,6 +2,7 @@
 
 Everything is in one folder, the state folder: the socket, the token, the clips, the log and the locks.
 Environment: SOUNDCTM_STATE moves the folder, SOUNDCTM_SOCKET, SOUNDCTM_TOKEN_FILE and SOUNDCTM_CLIPS single things.
+SOUNDCTM_ADDRESS names a daemon elsewhere, SOUNDCTM_CA, SOUNDCTM_CLIENT_CERT and SOUNDCTM_CLIENT_KEY how it is trusted.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 import platformdirs
 
 from soundgen.errors import DaemonStartError, UnauthenticatedError
+from soundgen.tls import Tls
 
 ALREADY_RUNNING_EXIT_CODE = 3  # of `soundctm_daemon`: another one holds this state folder or socket
 _START_TIMEOUT_SECONDS = 30.0
@@ -88,9 +90,22 @@ def write_endpoint(endpoint: Endpoint) -> None:
     partial.replace(endpoint_path())
 
 
+def remote_address() -> str | None:
+    """host:port of a daemon elsewhere, None for this machine's own."""
+    return os.environ.get("SOUNDCTM_ADDRESS") or None
+
+
 def default_address() -> str:
-    """What a client on this machine connects to: the Unix socket."""
-    return f"unix:{socket_path()}"
+    """What a client connects to: the daemon the environment names, else this machine's Unix socket."""
+    return remote_address() or f"unix:{socket_path()}"
+
+
+def default_tls() -> Tls | None:
+    """For the daemon the environment names; None where it names no certificate."""
+    ca, cert, key = (os.environ.get(f"SOUNDCTM_{name}") for name in ("CA", "CLIENT_CERT", "CLIENT_KEY"))
+    if remote_address() is None or not (ca or cert or key):
+        return None
+    return Tls(*(Path(name) if name else None for name in (ca, cert, key)))
 
 
 def answers(path: Path) -> bool:

@@ -28,10 +28,32 @@ def test_later_sources_win() -> None:
     assert (settings.host, settings.drain_seconds) == ("127.0.0.1", 10.0)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.2", "::", "example.org", ""])
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.2", "::", "example.org"])
 def test_what_others_can_reach_needs_tls(host: str) -> None:
     with pytest.raises(SettingsError, match=r"without TLS.*forward the port through SSH"):
         load_settings({"host": host})
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"allow_plain_text": True},
+        {"plain_text_host": "0.0.0.0"},
+        {"allow_plain_text": False, "plain_text_host": "0.0.0.0"},
+        {"allow_plain_text": True, "plain_text_host": "127.0.0.1"},
+    ],
+)
+def test_plain_text_beyond_loopback_is_told_twice_or_not_at_all(told: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=r'both allow_plain_text = true and plain_text_host = "0\.0\.0\.0"'):
+        load_settings({"host": "0.0.0.0", **told})
+    twice = {"allow_plain_text": True, "plain_text_host": "0.0.0.0"}
+    assert load_settings({"host": "0.0.0.0", **twice}).host == "0.0.0.0"
+
+
+def test_paths_begin_in_the_state_folder() -> None:
+    write_toml('tls_cert = "cert.pem"\ntls_key = "/etc/key.pem"\n')
+    settings = load_settings({"host": "0.0.0.0"})
+    assert (settings.tls_cert, settings.tls_key) == (paths.state_dir() / "cert.pem", Path("/etc/key.pem"))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
@@ -42,6 +64,10 @@ def test_loopback_is_allowed(host: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [
+        ("host", "", "host is '' in the command line; allowed: an address or a name"),
+        ("allow_plain_text", "perhaps", "allow_plain_text is 'perhaps' in the command line; allowed: true or false"),
+        ("tls_cert", "cert.pem", "tls_cert and tls_key go together"),
+        ("tls_client_ca", "ca.pem", "tls_client_ca asks callers for certificates: name tls_cert and tls_key too"),
         ("port", 65536, "port is 65536 in the command line; allowed: 0 to 65535"),
         ("port", "many", "port is 'many' in the command line; allowed: 0 to 65535"),
         ("port", 1.5, "port is 1.5 in"),
