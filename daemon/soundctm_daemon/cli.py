@@ -11,7 +11,7 @@ import time
 
 import typer
 
-from soundctm.doctor import onnxruntime_conflict
+from soundctm.checks import onnxruntime_conflict
 from soundctm.errors import SoundCTMError
 from soundctm_daemon import logs, tracing
 from soundctm_daemon.errors import AlreadyRunningError, LibraryError

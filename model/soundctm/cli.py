@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import metadata
 
 import typer
@@ -12,6 +13,7 @@ from soundctm.doctor import doctor
 from soundctm.models_cli import models
 
 COMMANDS_GROUP = "soundctm.commands"
+_ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
 def build_app() -> typer.Typer:
@@ -24,7 +26,11 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_version_option)
     for entry in sorted(metadata.entry_points(group=COMMANDS_GROUP), key=lambda point: point.name):
-        command = entry.load()
+        try:
+            command = entry.load()
+        except Exception as error:  # ImportError, AttributeError, protobuf's VersionError
+            app.command(entry.name, context_settings=_ANY_ARGUMENTS)(_broken(entry.name, error))
+            continue
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=entry.name)
         else:
@@ -33,6 +39,17 @@ def build_app() -> typer.Typer:
     app.add_typer(models, name="models")
     app.command("doctor")(doctor)
     return app
+
+
+def _broken(name: str, error: Exception) -> Callable[[], None]:
+    """In the place of a subcommand that cannot be imported: the others must work, `doctor` above all."""
+
+    def broken() -> None:
+        """Cannot be loaded: see `soundctm doctor`."""
+        typer.echo(f"`soundctm {name}` cannot be loaded ({error}). Run `soundctm doctor`: it says why.", err=True)
+        raise typer.Exit(1)
+
+    return broken
 
 
 def _version_option(

@@ -3,108 +3,53 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import shutil
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from importlib import metadata
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from soundctm import __version__
-from soundctm.bundle import find_bundle
-from soundctm.errors import SoundCTMError
-from soundctm.settings import STARTER, models_dir
+from soundctm.checks import CHECKS, Finding
 
-_DISK_NEEDED_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class Finding:
-    """`ok` None means worth knowing, neither good nor bad."""
-
-    check: str
-    ok: bool | None
-    detail: str
-
-
-def onnxruntime_conflict() -> str | None:
-    """Both ONNX Runtime wheels own the import name `onnxruntime`; the last one installed wins, silently."""
-    both = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
-    if len(both) < 2:
-        return None
-    return (
-        "onnxruntime and onnxruntime-gpu are both installed and overwrite one another's files. "
-        "Run `pip uninstall -y onnxruntime onnxruntime-gpu`, then install the extra you need: "
-        "`pip install 'soundctm-daw[cpu]'` or `'soundctm-daw[gpu]'`."
-    )
+CHECKS_GROUP = "soundctm.checks"
 
 
 def doctor(as_json: bool = typer.Option(False, "--json", help="One JSON array instead of a table.")) -> None:
     """Check this installation. Exits 1 when something would keep it from making sound."""
-    findings = [finding for check in _CHECKS for finding in check()]
+    findings = list(examine())
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings]))
     else:
-        table = Table("check", "", "detail", title=f"soundctm-daw {__version__}")
-        marks = {True: "[green]ok[/]", False: "[red]no[/]", None: "-"}
-        for finding in findings:
-            table.add_row(finding.check, marks[finding.ok], finding.detail)
-        Console().print(table)
+        Console().print(_drawn(findings))
     if any(finding.ok is False for finding in findings):
         raise typer.Exit(1)
 
 
-def _system() -> Iterator[Finding]:
-    yield Finding("python", sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.system()}, "
-                                                         f"{os.cpu_count()} logical cores")
+def examine() -> Iterator[Finding]:
+    """This room's findings, then those of the other rooms in alphabetical order. A check that breaks is a finding."""
+    for check in CHECKS:
+        yield from _findings(check.__name__, check)
+    for entry in sorted(metadata.entry_points(group=CHECKS_GROUP), key=lambda point: point.name):
+        yield from _findings(entry.name, lambda: entry.load()())  # noqa: B023 (called before the next turn)
 
 
-def _torch() -> Iterator[Finding]:
+def _findings(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
     try:
-        import torch
-    except ImportError as error:
-        yield Finding("torch", False, f"cannot be imported ({error}); run `pip install torch`")
-        return
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU only"
-    yield Finding("torch", True, f"{torch.__version__}, {device}")
+        yield from check()
+    except Exception as error:
+        yield Finding(
+            name, False, f"the check itself failed ({type(error).__name__}: {error}); install soundctm-daw again, and "
+            "report it if that does not help"
+        )
 
 
-def _onnxruntime() -> Iterator[Finding]:
-    conflict = onnxruntime_conflict()
-    if conflict:
-        yield Finding("onnxruntime", False, conflict)
-        return
-    present = next((f"{n} {_version(n)}" for n in ("onnxruntime-gpu", "onnxruntime") if _version(n)), None)
-    yield Finding("onnxruntime", None, present or "not installed; only exported bundles need it: extras `cpu` or `gpu`")
-
-
-def _starter() -> Iterator[Finding]:
-    try:
-        bundle = find_bundle(STARTER)
-        bundle.verify()
-    except SoundCTMError as error:
-        yield Finding("starter bundle", False, str(error))
-        return
-    yield Finding("starter bundle", True, f"{bundle.digest[:12]}, {len(bundle.files)} files match their checksums")
-
-
-def _disk() -> Iterator[Finding]:
-    folder = models_dir()
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free_bytes = shutil.disk_usage(existing).free
-    yield Finding("disk", free_bytes > _DISK_NEEDED_BYTES, f"{free_bytes / 2**30:.1f} GiB free beside {folder}")
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-_CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_system, _torch, _onnxruntime, _starter, _disk)
+def _drawn(findings: Iterable[Finding]) -> Table:
+    table = Table("check", "", "detail", title=f"soundctm-daw {__version__}")
+    marks = {True: Text("ok", "green"), False: Text("no", "red"), None: Text("-")}
+    for finding in findings:
+        table.add_row(Text(finding.check), marks[finding.ok], Text(finding.detail))
+    return table

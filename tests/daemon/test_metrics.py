@@ -16,7 +16,6 @@ from soundctm_daemon.errors import SettingsError
 from soundctm_daemon.metrics import Metrics, MetricsServer
 from soundgen.client import Client
 from soundgen.errors import NotFoundError, UnauthenticatedError
-from soundgen.v1 import model_service_pb2, model_service_pb2_grpc
 
 
 @pytest.fixture
