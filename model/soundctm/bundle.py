@@ -92,9 +92,10 @@ def find_bundle(name: str, models: Path | None = None) -> Bundle:
 
 
 def installed_names(models: Path | None = None) -> list[str]:
-    """Names that `find_bundle` takes: the starter first, then what the models folder holds."""
+    """Names that `find_bundle` takes: the starter first, then what the models folder holds; no hidden folders."""
     models = models_dir() if models is None else models
-    return [STARTER, *sorted(manifest.parent.name for manifest in models.glob(f"*/{MANIFEST}"))]
+    names = (manifest.parent.name for manifest in models.glob(f"*/{MANIFEST}"))
+    return [STARTER, *sorted(name for name in names if not name.startswith("."))]
 
 
 def write_manifest(path: Path, spec: BundleSpec) -> Bundle:

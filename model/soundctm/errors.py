@@ -8,6 +8,12 @@ SoundCTMError
 │   └── TensorMismatchError     tensors are missing, left over or of another shape
 ├── LicenceNotAcceptedError a model's licence forbids some uses and nobody has accepted it yet
 ├── LicenceNotKeptError     that it was accepted cannot be written down
+├── FetchError              published files cannot be brought here
+│   ├── FetchUnreachableError   the hub does not answer, or not now
+│   ├── FetchForbiddenError     the hub wants to know who asks
+│   ├── FetchNotFoundError      there is nothing of that name
+│   ├── FetchDigestError        a file is not the one that was published
+│   └── FetchSpaceError         the disk has no room for them
 ├── CheckpointError         an official file cannot be converted
 ├── NonFiniteAudioError     the model produced NaN or infinity
 ├── OutOfMemoryError        the device has no memory left for this much at once
@@ -99,6 +105,30 @@ class LicenceNotAcceptedError(SoundCTMError):
 
 class LicenceNotKeptError(SoundCTMError):
     reason = "LICENCE_NOT_KEPT"
+
+
+class FetchError(SoundCTMError):
+    reason = "FETCH_FAILED"
+
+
+class FetchUnreachableError(FetchError):
+    reason = "FETCH_UNREACHABLE"
+
+
+class FetchForbiddenError(FetchError):
+    reason = "FETCH_FORBIDDEN"
+
+
+class FetchNotFoundError(FetchError):
+    reason = "FETCH_NOT_FOUND"
+
+
+class FetchDigestError(FetchError):
+    reason = "FETCH_DIGEST_MISMATCH"
+
+
+class FetchSpaceError(FetchError):
+    reason = "DISK_FULL"
 
 
 class CheckpointError(SoundCTMError):

@@ -11,6 +11,16 @@ import platformdirs
 STARTER = "starter"
 
 
+def hub_endpoint() -> str:
+    """Where published models are fetched from: $HF_ENDPOINT, or the public hub."""
+    return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+
+def hub_token() -> str | None:
+    """$HF_TOKEN: who asks, for repositories that want to know."""
+    return os.environ.get("HF_TOKEN") or None
+
+
 def models_dir() -> Path:
     """Folder of installed bundles: $SOUNDCTM_MODELS, or the user's data folder."""
     return Path(os.environ.get("SOUNDCTM_MODELS") or Path(platformdirs.user_data_dir("soundctm")) / "models")

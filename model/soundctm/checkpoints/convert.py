@@ -29,6 +29,10 @@ from soundctm.spec import BundleSpec, CodecKind, CodecSpec, DiffusionSpec, Range
 from soundctm.text.clap import PAD_ID, PROMPT_IDS, ClapNetwork, roberta_spec
 from soundctm.text.tokens import PromptTokenizer
 
+_LICENCE = """\
+These weights were converted from files published by the authors of SoundCTM-DiT and of CLAP and keep their terms.
+No licence of the DiT weights was found beside the files. Ask their authors before you pass them on.
+"""
 _DAC_OPTIONS = ("encoder_dim", "encoder_rates", "latent_dim", "decoder_dim", "decoder_rates")
 
 
@@ -53,6 +57,8 @@ class Choices:
     text_heads: int = 12
     variant: Variant | None = None
     licence: str = "unknown (see LICENCE)"
+    licence_text: str = _LICENCE
+    provenance: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def convert(files: OfficialFiles, choices: Choices, destination: Path) -> Conver
         save_file(_contiguous(parts.codec), partial / CODEC_FILE)
         save_file(_contiguous(parts.text), partial / TEXT_FILE)
         shutil.copyfile(files.tokenizer, partial / TOKENIZER_FILE)
-        (partial / "LICENCE").write_text(_LICENCE, encoding="utf-8")
+        (partial / "LICENCE").write_text(choices.licence_text, encoding="utf-8")
         (partial / "MODEL_CARD.md").write_text(_model_card(files, parts), encoding="utf-8")
         bundle = write_manifest(partial, parts.spec)
         partial.rename(destination)
@@ -131,6 +137,7 @@ def _read(files: OfficialFiles, choices: Choices) -> _Parts:
         text=TextSpec(TextKind.CLAP, dim=spec.cond_dim, max_tokens=1, options=options),
         ranges=choices.ranges,
         licence=choices.licence,
+        provenance=choices.provenance,
     )
     with torch.device("meta"):
         check_fit(DiT(spec), network, str(files.student))
@@ -225,12 +232,6 @@ def _check_tokenizer(path: Path, vocab_size: int) -> None:
             f"{path} is not this text encoder's tokenizer: the empty prompt gives ids {empty} (RoBERTa's: [0, 2]) and "
             f"it knows {tokenizer.vocab_size} tokens (the encoder {vocab_size}). Give RoBERTa-base's tokenizer.json."
         )
-
-
-_LICENCE = """\
-These weights were converted from files published by the authors of SoundCTM-DiT and of CLAP and keep their terms.
-No licence of the DiT weights was found beside the files. Ask their authors before you pass them on.
-"""
 
 
 def _model_card(files: OfficialFiles, parts: _Parts) -> str:
