@@ -56,14 +56,15 @@ class Answer:
 
 
 def clip_fields(clip: Clip) -> dict[str, Value]:
-    """What a reply says about a clip; `findings`, comma-separated, only where there are any."""
+    """What a reply says about a clip: `steps` and `seed` unless it was imported without them, `findings`,
+    comma-separated, where there are any."""
     fields: dict[str, Value] = {
         "clip_id": clip.id,
         "path": str(clip.path),
         "seconds": clip.seconds,
-        "steps": clip.recipe.steps,
-        "seed": clip.recipe.seed,
     }
+    if clip.recipe is not None:
+        fields |= {"steps": clip.recipe.steps, "seed": clip.recipe.seed}
     if clip.findings:
         fields["findings"] = ",".join(clip.findings)
     if AudioFinding.UNFAMILIAR_PROMPT in clip.findings and clip.familiarity is not None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from soundctm_bridge.adapters.base import Placement
 from soundctm_bridge.errors import OscRequestError
-from soundgen.connection import GenerateSettings, RefineSettings
+from soundgen.requests import GenerateSettings, RefineSettings
 
 DEFAULT_TRACK = "SoundCTM"
 TRACK_COLOUR = 0x4C8DAEFF

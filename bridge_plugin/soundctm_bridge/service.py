@@ -140,7 +140,7 @@ class Service:
             fields = clip_fields(clip)
             if request.placement is not None:
                 placement = request.placement
-                name = display_name(clip.recipe.prompt)
+                name = display_name(clip.title)
                 regions = self._deliver(client, clip, lambda audio: [self._adapter.place(audio, name, placement)])
                 fields |= _announce(answer, clip, regions)
         answer.reply("generate", fields)
@@ -162,7 +162,7 @@ class Service:
     def _place(self, request: PlaceRequest, answer: Answer) -> None:
         with self._connect(True) as client:
             clip = client.clip(request.clip_id)
-            name = display_name(clip.recipe.prompt)
+            name = display_name(clip.title)
             regions = self._deliver(client, clip, lambda audio: [self._adapter.place(audio, name, request.placement)])
         answer.reply("place", clip_fields(clip) | _announce(answer, clip, regions))
 
@@ -195,7 +195,7 @@ class Service:
 
     def _deliver(self, client: Client, clip: Clip, job: Callable[[Path], list[PlacedRegion]]) -> list[PlacedRegion]:
         """Fetches and prepares a clip at the session's rate and has the DAW take it."""
-        stem = file_stem(clip.recipe.prompt, clip.id)
+        stem = file_stem(clip.title, clip.id)
         fetched = self._folder / f"{clip.id}.fetched.wav"
         with self._daw:
             rate_hz = self._adapter.state().rate_hz

@@ -4,267 +4,201 @@
         for event in client.generate("heavy rain on a tin roof"):
             print(event)
 
-Every method raises errors of `soundgen.errors` and nothing of gRPC's. Ending an iteration early cancels the clip.
+Every method raises errors of `soundgen.errors` and nothing of gRPC's. Ending an iteration early cancels what it was
+making, unless it was asked for with `keep=True`. A connection that breaks is taken up again and the iteration goes on.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Unpack
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-from soundgen import paths, types, wire
-from soundgen.connection import (
-    CHANNEL_OPTIONS,
-    GENERATE_TIMEOUT_SECONDS,
-    UNARY_TIMEOUT_SECONDS,
-    Connection,
-    GenerateSettings,
-    RefineSettings,
-)
+from soundgen import calls, paths, requests, types, upload
+from soundgen.async_client import AsyncClient
+from soundgen.connection import GENERATE_TIMEOUT_SECONDS
 from soundgen.download import Receiver
-from soundgen.errors import GenerationFailedError, from_rpc_error
-from soundgen.v1 import (
-    clip_service_pb2,
-    clip_service_pb2_grpc,
-    generation_service_pb2,
-    generation_service_pb2_grpc,
-    model_service_pb2,
-    model_service_pb2_grpc,
+from soundgen.requests import (
+    CallSettings,
+    ClipChanges,
+    ClipFilters,
+    GenerateSettings,
+    ProgressiveSettings,
+    RefineSettings,
+    VariationSettings,
 )
+from soundgen.sync_calls import Events, SyncCalls
+
+__all__ = ["AsyncClient", "Client", "Events", "connect"]
 
 
 def connect(start: bool = True) -> Client:
-    """A client of this machine's daemon, which is started if none runs and `start` is set.
+    """A client of this machine's daemon, which is started if none runs and `start` is set; or of the one elsewhere that
+    the environment names (SOUNDCTM_ADDRESS), which is not.
 
-    Raises DaemonStartError, UnauthenticatedError.
+    Raises DaemonStartError, UnauthenticatedError, TlsError.
     """
-    if start:
+    if start and paths.remote_address() is None:
         paths.ensure_daemon()
     return Client()
 
 
-class Client:
-    """`address` is `unix:/path` or `host:port`; None takes this machine's Unix socket and token file."""
+class Client(SyncCalls):
+    """`address` is `unix:/path` or `host:port`; None takes what the environment names, else this machine's Unix socket
+    and token file. `tls` and `plain_text` are as in `Connection.resolve`.
 
-    def __init__(
-        self, address: str | None = None, token: str | None = None, *, timeout_seconds: float = UNARY_TIMEOUT_SECONDS
-    ) -> None:
-        self.connection = Connection.resolve(address, token)
-        self._timeout_seconds = timeout_seconds
-        self._channel = grpc.insecure_channel(self.connection.target, options=CHANNEL_OPTIONS)
-        self._generation = generation_service_pb2_grpc.GenerationServiceStub(self._channel)
-        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
-        self._clips = clip_service_pb2_grpc.ClipServiceStub(self._channel)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._channel.close()
+    `timeout_seconds` is for calls that make nothing, `reconnect_seconds` is how long a broken connection is waited for.
+    """
 
     def generate(
+        self, prompt: str, *, timeout_seconds: float = GENERATE_TIMEOUT_SECONDS, **settings: Unpack[GenerateSettings]
+    ) -> Events[types.Event]:
+        """What happens to the clip, `ClipReady` last."""
+        return self._of_one(requests.generate(prompt, **settings), timeout_seconds)
+
+    def generate_variations(
         self,
         prompt: str,
+        count: int = 4,
         *,
+        seeds: Iterable[int] | None = None,
         timeout_seconds: float = GENERATE_TIMEOUT_SECONDS,
-        **settings: Unpack[GenerateSettings],
-    ) -> Iterator[types.Event]:
-        """What happens to the clip, `ClipReady` last."""
-        request = wire.generate_request(prompt, **settings)
-        return self._events(self._generation.Generate, request, timeout_seconds)
+        **settings: Unpack[VariationSettings],
+    ) -> Events[types.ClipsEvent]:
+        """`count` seeds from `seed` on, or these `seeds`; all are made together, and what happens to each is told.
+
+        Raises what the failed ones failed with when none becomes ready.
+        """
+        return self._of_several(requests.variations(prompt, count, seeds, **settings), timeout_seconds)
 
     def refine(
+        self, clip_id: str, *, timeout_seconds: float = GENERATE_TIMEOUT_SECONDS, **settings: Unpack[RefineSettings]
+    ) -> Events[types.Event]:
+        """The very same clip in more jumps; what happens to it, `ClipReady` last."""
+        return self._of_one(requests.refine(clip_id, **settings), timeout_seconds)
+
+    def refine_progressively(
         self,
         clip_id: str,
         *,
         timeout_seconds: float = GENERATE_TIMEOUT_SECONDS,
-        **settings: Unpack[RefineSettings],
-    ) -> Iterator[types.Event]:
-        """The very same clip in more jumps; what happens to it, `ClipReady` last."""
-        request = wire.refine_request(clip_id, **settings)
-        return self._events(self._generation.Refine, request, timeout_seconds)
+        **settings: Unpack[ProgressiveSettings],
+    ) -> Events[types.ClipsEvent]:
+        """Takes in ever more jumps; end the iteration when one is good enough."""
+        return self._of_several(requests.refine_progressively(clip_id, **settings), timeout_seconds)
+
+    def rerender(
+        self,
+        recipe_json: str,
+        *,
+        allow_other_weights: bool = False,
+        timeout_seconds: float = GENERATE_TIMEOUT_SECONDS,
+        **settings: Unpack[CallSettings],
+    ) -> Events[types.Event]:
+        """A clip again, from what `export_recipe` gave or a clip's file carries (`soundgen.provenance`).
+
+        Raises PreconditionError (MODEL_CHANGED) where its weights are not installed and others are not allowed.
+        """
+        return self._of_one(requests.rerender(recipe_json, allow_other_weights, **settings), timeout_seconds)
+
+    def watch(self, clip_id: str, *, timeout_seconds: float = GENERATE_TIMEOUT_SECONDS) -> Events[types.Event]:
+        """What happens to a clip from now on, `ClipReady` last; ending early cancels nothing. Raises NotFoundError."""
+        return self._of_one(requests.watch(clip_id), timeout_seconds)
 
     def cancel(self, clip_id: str) -> None:
         """Stop a clip in flight. Raises NotFoundError when there is none of that id."""
-        self._call(self._generation.Cancel, generation_service_pb2.CancelRequest(clip_id=clip_id))
+        self._ask(calls.cancel(clip_id))
 
-    def models(self) -> tuple[types.Model, ...]:
-        response = self._call(self._models.ListModels, model_service_pb2.ListModelsRequest())
-        return tuple(wire.model(model) for model in response.models)
-
-    def model(self, name: str = "") -> types.Model:
-        """By name; empty is the daemon's default. Raises NotFoundError."""
-        return wire.model(self._call(self._models.GetModel, model_service_pb2.GetModelRequest(name=name)).model)
+    def jobs(self, *, include_ended: bool = False) -> tuple[types.Job, ...]:
+        """Clips in flight, in the order they will be made; also those that ended within the last hour, if asked."""
+        return self._ask(calls.jobs(include_ended))
 
     def clip(self, clip_id: str) -> types.Clip:
         """Raises NotFoundError."""
-        return wire.clip(self._call(self._clips.GetClip, clip_service_pb2.GetClipRequest(clip_id=clip_id)).clip)
+        return self._ask(calls.clip(clip_id))
 
-    def clips(self, page_size: int = 0, page_token: str = "") -> types.ClipPage:
-        """One page, newest first."""
-        request = clip_service_pb2.ListClipsRequest(page_size=page_size, page_token=page_token)
-        return _page(self._call(self._clips.ListClips, request))
+    def clips(self, page_size: int = 0, page_token: str = "", **filters: Unpack[ClipFilters]) -> types.ClipPage:
+        """One page, newest first; 0 takes the daemon's size, at most 200."""
+        return self._ask(calls.clips(page_size, page_token, **filters))
 
-    def download(self, clip_id: str, destination: Path) -> Path:
-        """The clip's WAV file, whole and verified, at `destination`. Raises NotFoundError, DataLossError, OSError."""
-        request = clip_service_pb2.DownloadRequest(clip_id=clip_id)
-        with Receiver(destination) as receiver, self._translated():
-            for message in self._clips.Download(request, metadata=self.connection.metadata):
+    def all_clips(self, **filters: Unpack[ClipFilters]) -> Iterator[types.Clip]:
+        """Of every page, newest first, fetched as they are asked for."""
+        page = self.clips(**filters)
+        yield from page.clips
+        while page.next_page_token:
+            page = self.clips(page_token=page.next_page_token, **filters)
+            yield from page.clips
+
+    def update_clip(self, clip_id: str, **changes: Unpack[ClipChanges]) -> types.Clip:
+        """The clip as it is then. Raises NotFoundError."""
+        return self._ask(calls.update_clip(clip_id, **changes))
+
+    def delete_clip(self, clip_id: str) -> types.Clip:
+        """It leaves every list; `undelete_clip` brings it back until it is purged. Raises NotFoundError."""
+        return self._ask(calls.delete_clip(clip_id))
+
+    def undelete_clip(self, clip_id: str) -> types.Clip:
+        """Raises NotFoundError."""
+        return self._ask(calls.undelete_clip(clip_id))
+
+    def search_clips(
+        self, text: str | None = None, *, clip_id: str | None = None, limit: int = 0
+    ) -> tuple[types.SearchHit, ...]:
+        """Nearest in meaning first: to a description, or to a clip's own. 0 takes the daemon's limit."""
+        return self._ask(calls.search_clips(text, clip_id, limit))
+
+    def export_recipe(self, clip_id: str) -> str:
+        """Everything that makes the clip again, as JSON for `rerender`. Raises NotFoundError, PreconditionError."""
+        return self._ask(calls.export_recipe(clip_id))
+
+    def import_clip(
+        self,
+        path: Path,
+        *,
+        label: str | None = None,
+        tags: Iterable[str] | None = None,
+        timeout_seconds: float = GENERATE_TIMEOUT_SECONDS,
+    ) -> types.Clip:
+        """A sound file (WAV, FLAC, AIFF, Ogg, MP3) becomes a clip, named after its file. Raises OSError."""
+        return self._ask(calls.import_clip(upload.messages(path, label, tags)), timeout_seconds)
+
+    def download(
+        self, clip_id: str, destination: Path, *, timeout_seconds: float = GENERATE_TIMEOUT_SECONDS
+    ) -> Path:
+        """The clip's WAV file, whole and verified, at `destination`; one that breaks off goes on where it stopped.
+
+        Raises NotFoundError, DataLossError, OSError.
+        """
+        receiver = Receiver(clip_id, destination)
+        with receiver, closing(self._stream(lambda: receiver.request, timeout_seconds)) as messages:
+            for message in messages:
                 receiver.take(message)
         return destination
 
+    def models(self) -> tuple[types.Model, ...]:
+        return self._ask(calls.models())
+
+    def model(self, name: str = "") -> types.Model:
+        """By name; empty is the daemon's default. Raises NotFoundError."""
+        return self._ask(calls.model(name))
+
+    def load_model(self, name: str = "", *, timeout_seconds: float = GENERATE_TIMEOUT_SECONDS) -> types.Model:
+        """Verified, in memory and warm. Raises NotFoundError, PreconditionError."""
+        return self._ask(calls.load_model(name), timeout_seconds)
+
+    def unload_model(self, name: str) -> types.Model:
+        """Frees its memory. Raises NotFoundError, PreconditionError while clips are being made with it."""
+        return self._ask(calls.unload_model(name))
+
+    def reload_model(self, name: str, *, timeout_seconds: float = GENERATE_TIMEOUT_SECONDS) -> types.Model:
+        """Its folder read again. Raises NotFoundError, PreconditionError; then the former weights go on."""
+        return self._ask(calls.reload_model(name), timeout_seconds)
+
+    def accept_licence(self, name: str, licence: str) -> types.Model:
+        """`licence` as `Model.licence` shows it: what is accepted is what was read."""
+        return self._ask(calls.accept_licence(name, licence))
+
     def serving(self) -> bool:
         """Whether the model is loaded. Raises DaemonUnreachableError."""
-        stub = health_pb2_grpc.HealthStub(self._channel)
-        response = self._call(stub.Check, health_pb2.HealthCheckRequest())
-        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
-
-    def _call(self, method: Any, request: Any) -> Any:
-        with self._translated():
-            return method(request, timeout=self._timeout_seconds, metadata=self.connection.metadata)
-
-    def _events(self, method: Any, request: Any, timeout_seconds: float) -> Iterator[types.Event]:
-        with self._translated():
-            call = method(request, timeout=timeout_seconds, metadata=self.connection.metadata)
-            ready = False
-            try:
-                for response in call:
-                    event = wire.event(response.event)
-                    if event is not None:
-                        ready = ready or isinstance(event, types.ClipReady)
-                        yield event
-            finally:
-                call.cancel()
-        _require_ready(ready)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self.connection.target) from error
-
-
-class AsyncClient:
-    """As `Client`, for asyncio; make it where its event loop runs."""
-
-    def __init__(
-        self, address: str | None = None, token: str | None = None, *, timeout_seconds: float = UNARY_TIMEOUT_SECONDS
-    ) -> None:
-        self.connection = Connection.resolve(address, token)
-        self._timeout_seconds = timeout_seconds
-        self._channel = grpc.aio.insecure_channel(self.connection.target, options=CHANNEL_OPTIONS)
-        self._generation = generation_service_pb2_grpc.GenerationServiceStub(self._channel)
-        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
-        self._clips = clip_service_pb2_grpc.ClipServiceStub(self._channel)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        await self._channel.close()
-
-    def generate(
-        self,
-        prompt: str,
-        *,
-        timeout_seconds: float = GENERATE_TIMEOUT_SECONDS,
-        **settings: Unpack[GenerateSettings],
-    ) -> AsyncIterator[types.Event]:
-        request = wire.generate_request(prompt, **settings)
-        return self._events(self._generation.Generate, request, timeout_seconds)
-
-    def refine(
-        self,
-        clip_id: str,
-        *,
-        timeout_seconds: float = GENERATE_TIMEOUT_SECONDS,
-        **settings: Unpack[RefineSettings],
-    ) -> AsyncIterator[types.Event]:
-        request = wire.refine_request(clip_id, **settings)
-        return self._events(self._generation.Refine, request, timeout_seconds)
-
-    async def cancel(self, clip_id: str) -> None:
-        await self._call(self._generation.Cancel, generation_service_pb2.CancelRequest(clip_id=clip_id))
-
-    async def models(self) -> tuple[types.Model, ...]:
-        response = await self._call(self._models.ListModels, model_service_pb2.ListModelsRequest())
-        return tuple(wire.model(model) for model in response.models)
-
-    async def model(self, name: str = "") -> types.Model:
-        response = await self._call(self._models.GetModel, model_service_pb2.GetModelRequest(name=name))
-        return wire.model(response.model)
-
-    async def clip(self, clip_id: str) -> types.Clip:
-        response = await self._call(self._clips.GetClip, clip_service_pb2.GetClipRequest(clip_id=clip_id))
-        return wire.clip(response.clip)
-
-    async def clips(self, page_size: int = 0, page_token: str = "") -> types.ClipPage:
-        request = clip_service_pb2.ListClipsRequest(page_size=page_size, page_token=page_token)
-        return _page(await self._call(self._clips.ListClips, request))
-
-    async def download(self, clip_id: str, destination: Path) -> Path:
-        """Writes from another thread: a slow disk does not stop the loop."""
-        call: Any = self._clips.Download(
-            clip_service_pb2.DownloadRequest(clip_id=clip_id), metadata=self.connection.metadata
-        )
-        try:
-            with Receiver(destination) as receiver:
-                async for message in call:
-                    await asyncio.to_thread(receiver.take, message)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self.connection.target) from error
-        return destination
-
-    async def serving(self) -> bool:
-        stub = health_pb2_grpc.HealthStub(self._channel)
-        response = await self._call(stub.Check, health_pb2.HealthCheckRequest())
-        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
-
-    async def _call(self, method: Any, request: Any) -> Any:
-        call: Awaitable[Any] = method(request, timeout=self._timeout_seconds, metadata=self.connection.metadata)
-        try:
-            return await call
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self.connection.target) from error
-
-    async def _events(self, method: Any, request: Any, timeout_seconds: float) -> AsyncIterator[types.Event]:
-        call = method(request, timeout=timeout_seconds, metadata=self.connection.metadata)
-        ready = False
-        try:
-            async for response in call:
-                event = wire.event(response.event)
-                if event is not None:
-                    ready = ready or isinstance(event, types.ClipReady)
-                    yield event
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self.connection.target) from error
-        finally:
-            call.cancel()
-        _require_ready(ready)
-
-
-def _page(response: clip_service_pb2.ListClipsResponse) -> types.ClipPage:
-    return types.ClipPage(tuple(wire.clip(clip) for clip in response.clips), response.next_page_token)
-
-
-def _require_ready(ready: bool) -> None:
-    if not ready:
-        raise GenerationFailedError("the daemon ended the call without a clip and without saying why. Try again.")
+        return self._ask(calls.serving())

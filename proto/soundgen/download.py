@@ -16,11 +16,16 @@ class Receiver:
     Raises DataLossError when they do not, OSError when the file cannot be written.
     """
 
-    def __init__(self, destination: Path) -> None:
-        self._destination = destination
+    def __init__(self, clip_id: str, destination: Path) -> None:
+        self._clip_id, self._destination = clip_id, destination
         self._partial = destination.with_name(f".{destination.name}.partial")
         self._digest, self._received_bytes = hashlib.sha256(), 0
         self._header: clip_service_pb2.DownloadHeader | None = None
+
+    @property
+    def request(self) -> clip_service_pb2.DownloadRequest:
+        """For the bytes that have not arrived yet."""
+        return clip_service_pb2.DownloadRequest(clip_id=self._clip_id, offset_bytes=self._received_bytes)
 
     def __enter__(self) -> Receiver:
         self._file = self._partial.open("wb")
@@ -33,12 +38,14 @@ class Receiver:
         self._file.write(message.chunk)
         self._digest.update(message.chunk)
         self._received_bytes += len(message.chunk)
+        if self._header is None or self._received_bytes > self._header.size_bytes:
+            self._require_whole()  # no use in waiting for more
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
         try:
+            self._file.close()
             if error is None:
                 self._require_whole()
                 self._partial.replace(self._destination)

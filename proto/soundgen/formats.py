@@ -1,4 +1,4 @@
-"""A stored clip as another kind of sound file, chosen by the suffix of its name."""
+"""A stored clip as another kind of sound file, chosen by the suffix of its name; its recipe goes along."""
 
 from __future__ import annotations
 
@@ -8,18 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
+from soundgen import provenance
 from soundgen.client import Client
 from soundgen.errors import InvalidRequestError
 
 STORED_SUFFIX = ".wav"
-# arguments of pedalboard's writer
+_AIFF_SUFFIX = ".aiff"
+# arguments of soundfile's writer; compression level 0 is the best quality a lossy format has
 _WRITERS: Mapping[str, Mapping[str, Any]] = {
-    ".flac": {"bit_depth": 24},
-    ".aiff": {"bit_depth": 24},
-    ".ogg": {"quality": "320 kbps"},
-    ".mp3": {"quality": "V0"},
+    ".flac": {"format": "FLAC", "subtype": "PCM_24"},
+    _AIFF_SUFFIX: {"format": "AIFF", "subtype": "PCM_24"},
+    ".ogg": {"format": "OGG", "subtype": "VORBIS", "compression_level": 0.0},
+    ".mp3": {
+        "format": "MP3",
+        "subtype": "MPEG_LAYER_III",
+        "compression_level": 0.0,
+        "bitrate_mode": "VARIABLE",
+    },
 }
+_LARGEST_24_BIT = 1.0 - 2.0**-23
 
 
 def require_known_suffix(destination: Path) -> None:
@@ -49,13 +58,30 @@ def export(client: Client, clip_id: str, destination: Path) -> Path:
 
 
 def _convert(source: Path, destination: Path) -> None:
-    from pedalboard.io import AudioFile  # takes a while to import; only this needs it
-
-    with AudioFile(str(source)) as reader:
-        audio, rate_hz = reader.read(reader.frames), reader.samplerate  # float32 [channels, samples]
+    """Raises InvalidRequestError when the format cannot hold the clip: MP3 knows few sample rates, and two channels."""
+    with soundfile.SoundFile(source) as reader:
+        audio, rate_hz, title = reader.read(dtype="float32", always_2d=True), reader.samplerate, reader.title
     peak = float(np.abs(audio).max(initial=0.0))
-    if peak > 1.0:
-        audio = audio / peak
-    settings = _WRITERS[destination.suffix]
-    with AudioFile(str(destination), "w", rate_hz, audio.shape[0], **settings) as writer:
-        writer.write(audio)
+    if peak > _LARGEST_24_BIT:
+        audio = audio * (_LARGEST_24_BIT / peak)
+    with source.open("rb") as stream:
+        record = provenance.read_chunk(stream, provenance.RECORD_CHUNK)
+    suffix = destination.suffix
+    try:
+        with soundfile.SoundFile(
+            destination, "w", samplerate=rate_hz, channels=audio.shape[1], **_WRITERS[suffix]
+        ) as writer:
+            recipe = provenance.recipe_in(record)
+            if title:
+                writer.title = title
+            if recipe is not None and suffix != _AIFF_SUFFIX:  # libsndfile's AIFF has no room for it
+                writer.comment = recipe
+            for start in range(0, len(audio), rate_hz):  # libsndfile's Vorbis overflows its stack on long blocks
+                writer.write(audio[start : start + rate_hz])
+    except soundfile.LibsndfileError as error:
+        raise InvalidRequestError(
+            f"a clip of {audio.shape[1]} channels at {rate_hz} Hz cannot be written as {suffix} ({error}); allowed is "
+            "what that format holds. Export it as .wav or .flac."
+        ) from error
+    if suffix == _AIFF_SUFFIX and record is not None:
+        provenance.append_aiff_chunk(destination, provenance.RECORD_CHUNK, record)

@@ -1,31 +1,21 @@
-"""What happens to a clip, for people (a progress bar) or for scripts (a line of JSON per event)."""
+"""What happens to clips, for people: progress bars, then where the clips lie and what was noticed about them."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from soundgen import types
-from soundgen.errors import InvalidRequestError, SoundgenError
-
-_EVENT_NAMES: dict[type[Any], str] = {
-    types.Queued: "queued",
-    types.Started: "started",
-    types.JumpDone: "jump",
-    types.ClipReady: "clip_ready",
-}
+from soundgen.errors import SoundgenError
 
 
 class Reporter(Protocol):
-    def follow(self, title: str, events: Iterable[types.Event]) -> types.Clip:
-        """Show the events as they come; the clip they end with."""
+    def follow(self, title: str, events: Iterable[types.ClipsEvent]) -> tuple[types.Clip, ...]:
+        """Show the events as they come; the clips that became ready."""
         ...
 
     def exported(self, path: Path) -> None:
@@ -34,41 +24,27 @@ class Reporter(Protocol):
 
     def failed(self, error: SoundgenError) -> None: ...
 
-
-class JsonReporter:
-    """One JSON object per event on `out`, `failed` included."""
-
-    def __init__(self, out: Console) -> None:
-        self._out = out
-
-    def follow(self, title: str, events: Iterable[types.Event]) -> types.Clip:
-        for event in events:
-            self._line({"event": _EVENT_NAMES[type(event)], **dataclasses.asdict(event)})
-            if isinstance(event, types.ClipReady):
-                clip = event.clip
-        return clip
-
-    def exported(self, path: Path) -> None:
-        self._line({"event": "exported", "path": path})
-
-    def failed(self, error: SoundgenError) -> None:
-        self._line({"event": "failed", **error_json(error)})
-
-    def _line(self, data: dict[str, Any]) -> None:
-        print(to_json(data), file=self._out.file, flush=True)
+    def changed(self, clip: types.Clip, what: str) -> None:
+        """The clip as it is now; `what` says to people what was done to it."""
+        ...
 
 
 class BarReporter:
-    """A progress bar on `err` while the clip is made; its path, length and time on `out`."""
+    """A progress bar per clip on `err` while it is made; its path, length and time on `out`."""
 
     def __init__(self, out: Console, err: Console) -> None:
         self._out, self._err = out, err
 
-    def follow(self, title: str, events: Iterable[types.Event]) -> types.Clip:
+    def follow(self, title: str, events: Iterable[types.ClipsEvent]) -> tuple[types.Clip, ...]:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        tasks: dict[str, TaskID] = {}
+        clips = []
         with Progress(*columns, console=self._err, transient=True) as progress:
-            task = progress.add_task(title, total=None)
+            first = progress.add_task(title, total=None)
             for event in events:
+                if event.clip_id not in tasks:
+                    tasks[event.clip_id] = progress.add_task(title, total=None) if tasks else first
+                task = tasks[event.clip_id]
                 match event:
                     case types.Queued(position=position, model_loading=loading):
                         waiting = "the model is loading" if loading else f"{position} before it"
@@ -76,25 +52,38 @@ class BarReporter:
                     case types.Started():
                         progress.update(task, description=title)
                     case types.JumpDone(done=done, total=total):
-                        progress.update(task, completed=done, total=total)
+                        progress.update(task, description=title, completed=done, total=total)
                     case types.ClipReady(clip=clip):
-                        progress.update(task, description=f"{title}: stored")
-        self._show(title, clip)
-        return clip
+                        progress.update(task, visible=len(tasks) == 1)
+                        clips.append(clip)
+                        self._show(title, clip)
+                    case types.ClipFailed(message=message):
+                        progress.update(task, visible=False)
+                        self._plain(f"{title} failed: {message}")
+        return tuple(clips)
 
     def exported(self, path: Path) -> None:
         self._plain(f"  copied to {path}")
 
     def failed(self, error: SoundgenError) -> None:
-        self._err.print(f"{error.reason}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        again = "" if error.retry_after_seconds is None else f" Try again in {error.retry_after_seconds:.1f} s."
+        text = f"{error.reason}: {error}{again}"
+        self._err.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+
+    def changed(self, clip: types.Clip, what: str) -> None:
+        self._plain(f"{clip.id} ({clip.label}): {what}")
 
     def _show(self, title: str, clip: types.Clip) -> None:
-        jumps = "1 jump" if clip.recipe.steps == 1 else f"{clip.recipe.steps} jumps"
         self._plain(f"{title}: {clip.path}")
-        self._plain(
-            f"  id {clip.id}, {clip.seconds:.2f} s of sound, {jumps} in {clip.render_seconds:.2f} s, "
-            f"seed {clip.recipe.seed}, peak {clip.peak_dbfs:.1f} dBFS"
-        )
+        recipe = clip.recipe
+        if recipe is None:
+            self._plain(f"  id {clip.id}, {clip.seconds:.2f} s of sound, imported, peak {clip.peak_dbfs:.1f} dBFS")
+        else:
+            jumps = "1 jump" if recipe.steps == 1 else f"{recipe.steps} jumps"
+            self._plain(
+                f"  id {clip.id}, {clip.seconds:.2f} s of sound, {jumps} in {clip.render_seconds:.2f} s, "
+                f"seed {recipe.seed}, peak {clip.peak_dbfs:.1f} dBFS"
+            )
         for finding in clip.findings:
             self._plain(f"  note: {_note(finding, clip.familiarity)}")
 
@@ -106,6 +95,9 @@ _FINDING_NOTES = {
     types.AudioFinding.SILENT: "the clip is silent (its peak lies below -60 dBFS); try another seed or prompt",
     types.AudioFinding.CLIPPING: "the peak lies above 0 dBFS; lower the gain where the file becomes 16 or 24 bit",
     types.AudioFinding.UNFAMILIAR_PROMPT: "the model was trained on nothing like this prompt; do not trust the clip",
+    types.AudioFinding.DC_OFFSET: "its mean lies off zero, so that it clicks where it is cut; fade its ends",
+    types.AudioFinding.SHORT: "it is shorter than was asked for",
+    types.AudioFinding.OTHER_WEIGHTS: "it was made with other weights than its recipe names: it is another clip",
 }
 
 
@@ -116,36 +108,3 @@ def _note(finding: types.AudioFinding, familiarity: types.Familiarity | None) ->
             f"(similarity {familiarity.similarity:.2f}, familiar from {familiarity.threshold:.2f})"
         )
     return _FINDING_NOTES[finding]
-
-
-def to_json(value: Any) -> str:
-    """JSON of values, dataclasses, paths and times; -infinity dB becomes null, which JSON can say."""
-    return json.dumps(_plain_data(value), ensure_ascii=False, allow_nan=False)
-
-
-def error_json(error: SoundgenError) -> dict[str, Any]:
-    violations = error.violations if isinstance(error, InvalidRequestError) else ()
-    return {
-        "reason": error.reason,
-        "message": str(error),
-        "metadata": error.metadata,
-        "violations": [dataclasses.asdict(violation) for violation in violations],
-    }
-
-
-def _plain_data(value: Any) -> Any:
-    match value:
-        case dict():
-            return {name: _plain_data(item) for name, item in value.items()}
-        case list() | tuple():
-            return [_plain_data(item) for item in value]
-        case datetime():
-            return value.isoformat()
-        case Path():
-            return str(value)
-        case float() if value in (float("inf"), float("-inf")) or value != value:
-            return None
-        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return _plain_data(dataclasses.asdict(value))
-        case _:
-            return value

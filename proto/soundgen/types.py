@@ -28,6 +28,14 @@ class AudioFinding(StrEnum):
     SILENT = "silent"      # the peak lies below -60 dBFS
     CLIPPING = "clipping"  # samples lie above 0 dBFS; the float file holds them whole
     UNFAMILIAR_PROMPT = "unfamiliar_prompt"  # unlike anything the model was trained on; see `Clip.familiarity`
+    DC_OFFSET = "dc_offset"  # the mean lies further than 0.01 from zero: it clicks where it is cut
+    SHORT = "short"          # fewer samples than the recipe asks for
+    OTHER_WEIGHTS = "other_weights"  # made from a recipe of other weights, which make another clip
+
+
+class ClipOrigin(StrEnum):
+    GENERATED = "generated"
+    IMPORTED = "imported"
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,12 @@ class Familiarity:
 class Clip:
     """`path` is a file on the daemon's machine; `problem` is empty unless that file is missing or altered.
 
-    `familiarity` is None where the model does not say what it knows.
+    `recipe` is None for an imported clip whose file carried none, `familiarity` where the model does not say what it
+    knows, `deleted_at` unless the clip was deleted. `tags` are in lower case, sorted.
     """
 
     id: str
-    recipe: Recipe
+    recipe: Recipe | None
     parent_id: str | None
     label: str
     created_at: datetime
@@ -66,6 +75,16 @@ class Clip:
     sha256: str
     problem: str
     familiarity: Familiarity | None = None
+    tags: tuple[str, ...] = ()
+    favourite: bool = False
+    notes: str = ""
+    origin: ClipOrigin = ClipOrigin.GENERATED
+    deleted_at: datetime | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is a clip of: its prompt, or the name of one that has no recipe."""
+        return self.label if self.recipe is None else self.recipe.prompt
 
 
 @dataclass(frozen=True)
@@ -74,6 +93,14 @@ class ClipPage:
 
     clips: tuple[Clip, ...]
     next_page_token: str
+
+
+@dataclass(frozen=True)
+class SearchHit:
+    """`similarity` is the cosine of the two descriptions' embeddings, -1 to 1."""
+
+    clip: Clip
+    similarity: float
 
 
 @dataclass(frozen=True)
@@ -99,7 +126,11 @@ class ModelState(StrEnum):
 
 @dataclass(frozen=True)
 class Model:
-    """`ranges` is None and `digest` empty where the model's manifest cannot be read."""
+    """`ranges` is None and `digest` empty where the model's manifest cannot be read.
+
+    A restricted licence forbids some uses and must be accepted once. `memory_bytes` is what the model holds while
+    loaded, 0 before its first load.
+    """
 
     name: str
     digest: str
@@ -110,6 +141,40 @@ class Model:
     problem: str
     sample_rate_hz: int
     ranges: Ranges | None
+    provenance: str = ""
+    licence_restricted: bool = False
+    licence_accepted: bool = False
+    memory_bytes: int = 0
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One clip in flight, or one that ended within the last hour.
+
+    `client` is the name of the token that asked for it, empty for the owner's own. `position` clips go before it while
+    it is queued; `reason` and `message` say why it failed.
+    """
+
+    clip_id: str
+    state: JobState
+    recipe: Recipe
+    label: str
+    parent_id: str | None
+    request_id: str
+    client: str
+    created_at: datetime
+    position: int
+    jumps_done: int
+    jumps_total: int
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -138,10 +203,20 @@ class JumpDone:
 
 @dataclass(frozen=True)
 class ClipReady:
-    """The clip is on disk and recorded. Always the last event."""
+    """The clip is on disk and recorded. Always its last event."""
 
     clip_id: str
     clip: Clip
 
 
+@dataclass(frozen=True)
+class ClipFailed:
+    """One of several clips failed and nothing of it was stored; the others go on. A clip made alone raises instead."""
+
+    clip_id: str
+    reason: str
+    message: str
+
+
 Event = Queued | Started | JumpDone | ClipReady
+ClipsEvent = Event | ClipFailed  # where one call makes several clips

@@ -1,22 +1,20 @@
-"""Messages <-> values, for the sync and the async client alike."""
+"""Messages of the contract -> values, for the sync and the async client alike."""
 
 from __future__ import annotations
 
 from datetime import UTC
 from pathlib import Path
-from typing import Any
-
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
 
 from soundgen import types
-from soundgen.errors import FieldViolation, InvalidRequestError
-from soundgen.v1 import clip_pb2, generation_service_pb2, model_service_pb2
+from soundgen.v1 import clip_pb2, clip_service_pb2, generation_service_pb2, model_service_pb2
 
 _FINDINGS = {
     clip_pb2.AUDIO_FINDING_SILENT: types.AudioFinding.SILENT,
     clip_pb2.AUDIO_FINDING_CLIPPING: types.AudioFinding.CLIPPING,
     clip_pb2.AUDIO_FINDING_UNFAMILIAR_PROMPT: types.AudioFinding.UNFAMILIAR_PROMPT,
+    clip_pb2.AUDIO_FINDING_DC_OFFSET: types.AudioFinding.DC_OFFSET,
+    clip_pb2.AUDIO_FINDING_SHORT: types.AudioFinding.SHORT,
+    clip_pb2.AUDIO_FINDING_OTHER_WEIGHTS: types.AudioFinding.OTHER_WEIGHTS,
 }
 _MODEL_STATES = {
     model_service_pb2.MODEL_STATE_INSTALLED: types.ModelState.INSTALLED,
@@ -24,43 +22,20 @@ _MODEL_STATES = {
     model_service_pb2.MODEL_STATE_LOADED: types.ModelState.LOADED,
     model_service_pb2.MODEL_STATE_UNUSABLE: types.ModelState.UNUSABLE,
 }
-_ALLOWED = {
-    FieldDescriptor.TYPE_UINT32: "a whole number from 0 to 4294967295",
-    FieldDescriptor.TYPE_DOUBLE: "a number",
-    FieldDescriptor.TYPE_STRING: "text in Unicode",
+_ORIGINS = {
+    clip_pb2.CLIP_ORIGIN_GENERATED: types.ClipOrigin.GENERATED,
+    clip_pb2.CLIP_ORIGIN_IMPORTED: types.ClipOrigin.IMPORTED,
+}
+_JOB_STATES = {
+    generation_service_pb2.JOB_STATE_QUEUED: types.JobState.QUEUED,
+    generation_service_pb2.JOB_STATE_RUNNING: types.JobState.RUNNING,
+    generation_service_pb2.JOB_STATE_READY: types.JobState.READY,
+    generation_service_pb2.JOB_STATE_FAILED: types.JobState.FAILED,
 }
 
 
-def generate_request(prompt: str, **settings: Any) -> generation_service_pb2.GenerateRequest:
-    """Settings that are None stay absent. Raises InvalidRequestError where a value does not fit its field's type."""
-    request = generation_service_pb2.GenerateRequest()
-    _fill(request, {"prompt": prompt, **settings})
-    return request
-
-
-def refine_request(clip_id: str, **settings: Any) -> generation_service_pb2.RefineRequest:
-    """Settings that are None stay absent. Raises InvalidRequestError where a value does not fit its field's type."""
-    request = generation_service_pb2.RefineRequest()
-    _fill(request, {"clip_id": clip_id, **settings})
-    return request
-
-
-def _fill(request: Message, fields: dict[str, Any]) -> None:
-    violations = []
-    for name, value in fields.items():
-        if value is None:
-            continue
-        try:
-            setattr(request, name, value)
-        except (TypeError, ValueError):
-            allowed = _ALLOWED[request.DESCRIPTOR.fields_by_name[name].type]
-            violations.append(FieldViolation(name, f"{name} is {value!r}; allowed: {allowed}"))
-    if violations:
-        raise InvalidRequestError("; ".join(v.description for v in violations), violations=violations)
-
-
-def event(message: generation_service_pb2.ClipEvent) -> types.Event | None:
-    """None for `failed`, which the stream's status repeats with details, and for events of a later contract."""
+def event(message: generation_service_pb2.ClipEvent) -> types.ClipsEvent | None:
+    """None for events of a later contract."""
     clip_id = message.clip_id
     match message.WhichOneof("event"):
         case "queued":
@@ -72,6 +47,8 @@ def event(message: generation_service_pb2.ClipEvent) -> types.Event | None:
             return types.JumpDone(clip_id, message.jump.done, message.jump.total)
         case "clip_ready":
             return types.ClipReady(clip_id, clip(message.clip_ready.clip))
+        case "failed":
+            return types.ClipFailed(clip_id, message.failed.reason, message.failed.message)
         case _:
             return None
 
@@ -95,7 +72,7 @@ def clip(message: clip_pb2.Clip) -> types.Clip:
     about = message.familiarity
     return types.Clip(
         id=message.id,
-        recipe=recipe(message.recipe),
+        recipe=recipe(message.recipe) if message.HasField("recipe") else None,
         parent_id=message.parent_id or None,
         label=message.label,
         created_at=message.created_at.ToDatetime(tzinfo=UTC),
@@ -113,6 +90,37 @@ def clip(message: clip_pb2.Clip) -> types.Clip:
         familiarity=types.Familiarity(about.nearest, about.similarity, about.threshold)
         if message.HasField("familiarity")
         else None,
+        tags=tuple(message.tags),
+        favourite=message.favourite,
+        notes=message.notes,
+        origin=_ORIGINS.get(message.origin, types.ClipOrigin.GENERATED),
+        deleted_at=message.deleted_at.ToDatetime(tzinfo=UTC) if message.HasField("deleted_at") else None,
+    )
+
+
+def clip_page(message: clip_service_pb2.ListClipsResponse) -> types.ClipPage:
+    return types.ClipPage(tuple(clip(one) for one in message.clips), message.next_page_token)
+
+
+def search_hits(message: clip_service_pb2.SearchClipsResponse) -> tuple[types.SearchHit, ...]:
+    return tuple(types.SearchHit(clip(hit.clip), hit.similarity) for hit in message.hits)
+
+
+def job(message: generation_service_pb2.Job) -> types.Job:
+    return types.Job(
+        clip_id=message.clip_id,
+        state=_JOB_STATES.get(message.state, types.JobState.QUEUED),
+        recipe=recipe(message.recipe),
+        label=message.label,
+        parent_id=message.parent_id or None,
+        request_id=message.request_id,
+        client=message.client,
+        created_at=message.created_at.ToDatetime(tzinfo=UTC),
+        position=message.position,
+        jumps_done=message.jumps_done,
+        jumps_total=message.jumps_total,
+        reason=message.reason,
+        message=message.message,
     )
 
 
@@ -139,4 +147,8 @@ def model(message: model_service_pb2.Model) -> types.Model:
         )
         if message.HasField("ranges")
         else None,
+        provenance=message.provenance,
+        licence_restricted=message.licence_restricted,
+        licence_accepted=message.licence_accepted,
+        memory_bytes=message.memory_bytes,
     )

@@ -118,12 +118,14 @@ def clip(clip_id: str, path: Path, prompt: str = "rain", steps: int = 1) -> Clip
 class FakeDaemon:
     """Stands where soundgen.client.Client stands; every clip is a copy of one WAV file.
 
-    gate : when set, generation waits for it after the clip was queued. error : raised instead of events.
+    gate : when set, generation waits for it after the clip was queued. error : raised instead of events. stored : what
+    every id names.
     """
 
     wav: Path
     gate: threading.Event | None = None
     error: Exception | None = None
+    stored: Clip | None = None
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     made: int = 0
@@ -148,7 +150,7 @@ class FakeDaemon:
         return self._events("rain", settings.get("steps") or 16)
 
     def clip(self, clip_id: str) -> Clip:
-        return clip(clip_id, self.wav)
+        return self.stored or clip(clip_id, self.wav)
 
     def cancel(self, clip_id: str) -> None:
         self.cancelled.append(clip_id)

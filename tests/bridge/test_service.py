@@ -137,6 +137,15 @@ def test_refine_names_the_clip_and_the_takes_that_may_lie_in_its_place(desk: Des
     assert desk.daemon.asked[0] == ("abc", {"steps": 4})
 
 
+def test_an_imported_clip_is_placed_by_its_name_and_tells_no_seed(desk: Desk) -> None:
+    desk.daemon.stored = replace(clip("abc", desk.daemon.wav), recipe=None, label="a heavy door")
+    desk.ask("place", "abc")
+    _, address, fields = desk.until_answered()
+    assert address == "/soundctm/reply/place"
+    assert not {"steps", "seed"} & set(fields)
+    assert desk.daw.placed[0][:2] == ("DSGNMisc_A Heavy Door_SOUNDCTM_abc.wav", "a heavy door")
+
+
 def test_a_stored_clip_is_placed(desk: Desk) -> None:
     desk.ask("place", "abc", "at", "playhead")
     events, address, answer = desk.until_answered()
