@@ -11,26 +11,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from soundctm_daemon.errors import AlreadyRunningError, SettingsError
+from soundctm_daemon.private_files import close_to_others, require_own_folder
 from soundctm_daemon.settings import Settings
 from soundgen import paths
 
+NOT_SIGNED_YET = 0
 _LOCK_TRIES = 5
 _LOCK_PAUSE_SECONDS = 0.02
 
+
 @contextlib.contextmanager
 def sole_instance(settings: Settings) -> Iterator[None]:
-    """Hold both locks, with the state folder made and a dead daemon's socket removed.
+    """Hold both locks, with the state folder made and nobody else's, and a dead daemon's socket removed.
 
     Raises AlreadyRunningError, SettingsError.
     """
-    try:
-        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        settings.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(
-            f"the state folder {settings.state_dir} cannot be made ({error.strerror}). Name one that can be written by "
-            "SOUNDCTM_STATE."
-        ) from error
+    _make_own(settings.state_dir, closed=True)
+    _make_own(settings.socket.parent, closed=False)  # the socket closes itself
     with _lock(state_lock(settings)), _lock(settings.socket.with_name(f"{settings.socket.name}.lock")):
         _remove_stale_socket(settings.socket)
         try:
@@ -44,16 +41,20 @@ def state_lock(settings: Settings) -> Path:
 
 
 def holder(lock: Path) -> int | None:
-    """Process id of the daemon that holds a lock; None when nobody does."""
+    """Process id of the daemon that holds a lock, NOT_SIGNED_YET for an instant; None when nobody does."""
     try:
         with lock.open("r") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return int(file.read().strip() or 0)
+                return _process_id(file.read())
     except FileNotFoundError:
         return None
     return None
+
+
+def _process_id(text: str) -> int:
+    return int(text) if text.strip().isdecimal() else NOT_SIGNED_YET
 
 
 @contextlib.contextmanager
@@ -73,11 +74,36 @@ def _lock(path: Path) -> Iterator[None]:
                 f"another daemon (process {os.read(descriptor, 32).decode().strip() or 'unknown'}) holds {path}. "
                 "Use it, stop it with `soundctm daemon stop`, or name another state folder by SOUNDCTM_STATE."
             ) from error
-        os.truncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        _sign(descriptor, path)
         yield
     finally:
         os.close(descriptor)  # the file stays: removing it would let two daemons hold two files of one name
+
+
+def _make_own(folder: Path, *, closed: bool) -> None:
+    """`closed`: others may not even look inside. Raises SettingsError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        require_own_folder(folder)
+        if closed:
+            close_to_others(folder)
+    except OSError as error:
+        raise SettingsError(
+            f"the folder {folder} cannot be made or used ({error.strerror}). Name one that can be written by "
+            "SOUNDCTM_STATE (or, for the socket alone, SOUNDCTM_SOCKET)."
+        ) from error
+
+
+def _sign(descriptor: int, path: Path) -> None:
+    """Who holds the lock, for `holder` and for who finds it held. Raises SettingsError."""
+    try:
+        os.truncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+    except OSError as error:
+        raise SettingsError(
+            f"the lock {path} cannot be written ({error.strerror}). Free some space, or name another folder by "
+            "SOUNDCTM_STATE."
+        ) from error
 
 
 def _take(descriptor: int) -> None:

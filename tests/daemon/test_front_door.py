@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import stat
 import threading
@@ -136,6 +137,66 @@ def test_what_is_no_socket_is_not_removed() -> None:
     with pytest.raises(SettingsError, match="is no socket"), sole_instance(settings):
         pass
     assert settings.socket.read_text() == "somebody's notes"
+
+
+@pytest.mark.parametrize("what", ["folder", "link"])
+def test_neither_a_folder_nor_a_link_gives_way_to_the_socket(what: str, tmp_path: Path) -> None:
+    settings = load_settings()
+    settings.state_dir.mkdir(mode=0o700)
+    if what == "folder":
+        settings.socket.mkdir()
+    else:
+        settings.socket.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SettingsError, match="is no socket"), sole_instance(settings):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_folders_others_can_write_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    monkeypatch.setenv("SOUNDCTM_SOCKET", str(shared / "daemon.sock"))
+    with pytest.raises(SettingsError, match=r"shared can be written by others \(mode"), sole_instance(load_settings()):
+        pass
+    monkeypatch.delenv("SOUNDCTM_SOCKET")
+    monkeypatch.setenv("SOUNDCTM_STATE", str(shared))
+    with pytest.raises(SettingsError, match="chmod go-w"), sole_instance(load_settings()):
+        pass
+    assert not list(shared.iterdir())
+
+
+def test_a_folder_of_another_users_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(SettingsError, match=r"belongs to another user \(id"), sole_instance(load_settings()):
+        pass
+
+
+def test_a_state_folder_others_can_look_into_is_closed_to_them(caplog: pytest.LogCaptureFixture) -> None:
+    settings = load_settings()
+    settings.state_dir.mkdir(mode=0o755)
+    with sole_instance(settings):
+        assert mode_of(settings.state_dir) == 0o700
+    assert str(settings.state_dir) in caplog.text
+
+
+def test_a_state_folder_that_cannot_be_made_is_named() -> None:
+    settings = load_settings()
+    settings.state_dir.write_text("a file in its place")
+    with pytest.raises(SettingsError, match=r"cannot be made or used .*SOUNDCTM_STATE"), sole_instance(settings):
+        pass
+
+
+def test_a_socket_beside_open_files_is_closed_from_the_start(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    monkeypatch.setenv("SOUNDCTM_SOCKET", str(elsewhere / "daemon.sock"))
+    with RunningDaemon(steered()) as daemon, Client() as client:
+        assert mode_of(daemon.settings.socket) == 0o600
+        assert mode_of(elsewhere) == 0o755  # not ours alone to close
+        assert client.models()
 
 
 def test_a_socket_somebody_answers_at_is_not_taken() -> None:
