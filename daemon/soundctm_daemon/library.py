@@ -1,178 +1,257 @@
 """The clip library: WAV files and a database that names them. All methods block on the disk; any thread may call.
 
 A clip's file is written aside, fsynced and renamed, then recorded in one transaction; only then does the clip exist.
-Each file carries its whole record, so that a lost database is made again from the files.
+Each file carries its whole record, and what people say of a clip lies in a file beside it, so that a lost database is
+made again from the files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from soundctm_daemon.clip import ClipRecord, StoredClip
-from soundctm_daemon.database import Database, DatabaseDamagedError, Row
+from soundctm_daemon.clip import ClipRecord, StoredClip, first_edits
+from soundctm_daemon.clip_filter import ClipFilter
+from soundctm_daemon.database import BUSY_SECONDS, Database, DatabaseDamagedError, Embedding, Row
+from soundctm_daemon.edits import Edits
 from soundctm_daemon.errors import ClipDamagedError, ClipNotFoundError, LibraryError
-from soundctm_daemon.files import PARTIAL_PATTERN, WriteFile, library_error, sha256_file, write_durably
+from soundctm_daemon.files import WriteFile, write_durably
+from soundctm_daemon.recovery import move_aside, recover
+from soundctm_daemon.rows import described, make_row, words_of
+from soundctm_daemon.shelf import Shelf
 
 DATABASE_NAME = "library.sqlite"
+TRASH_DAYS = 30.0
+_DAY_SECONDS = 86400.0
+_PURGE_EVERY_SECONDS = 3600.0
+_EVERYTHING = ClipFilter()
+_FLOAT, _FLOAT_BYTES = "<f4", 4
 _log = logging.getLogger(__name__)
 
 
 class Library:
-    def __init__(self, folder: Path, database: Database, write_file: WriteFile = write_durably) -> None:
-        self.folder = folder
-        self._database = database
-        self._write_file = write_file
+    """`clock` gives seconds that only grow, from any start."""
+
+    def __init__(
+        self, database: Database, shelf: Shelf, trash_days: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.folder = shelf.folder
+        self._database, self._shelf = database, shelf
+        self._trash_seconds, self._clock = trash_days * _DAY_SECONDS, clock
+        # from here on by the clock that only grows: a system clock set forward must not empty the trash
+        self._opened_at, self._opened_clock = time.time(), clock()
+        self._purged_clock: float | None = None
+        self._editing = threading.Lock()
+        self._unsettled: dict[str, Row] = {}  # whose files could not be brought back to what the row says
 
     def close(self) -> None:
         self._database.close()
 
-    def add(self, record: ClipRecord, audio: NDArray[np.float32]) -> StoredClip:
-        """Store audio float32 [channels, samples]. Raises LibraryError and its kinds; nothing is stored then."""
+    def add(
+        self, record: ClipRecord, audio: NDArray[np.float32], embedding: NDArray[np.float32] | None = None
+    ) -> StoredClip:
+        """Store audio float32 [channels, samples], and the unit vector [D] of its prompt as the bundle of its recipe
+        embeds it. Raises LibraryError and its kinds; nothing is stored then.
+        """
         from soundctm_daemon import wav  # soundfile is loaded with the first clip, not with the daemon
 
-        data, path = wav.encode(audio, record), self.folder / f"{record.id}.wav"
-        if path.exists():
-            raise LibraryError(f"{path} exists already and is not overwritten; ask for the clip again.")
-        sha256 = hashlib.sha256(data).hexdigest()
-        with self._disk():
-            self._write_file(path, data)
-            modified_ns = path.stat().st_mtime_ns
+        self.purge_if_due()
+        data, edits = wav.encode(audio, record), first_edits(record)
+        path, sha256 = self._shelf.write(f"{record.id}.wav", data), hashlib.sha256(data).hexdigest()
         try:
-            self._database.insert(Row(record.id, path.name, len(data), modified_ns, sha256, "", record.to_json()))
+            with self._shelf.disk():
+                row = make_row(record, path, sha256, edits)
+            self._database.insert(row, _embedding(record, embedding))
         except LibraryError:
-            path.unlink(missing_ok=True)  # never announced, so it must not come back as a clip
+            self._shelf.discard(path)  # never announced, so it must not come back as a clip
             raise
-        return StoredClip(record, path, len(data), sha256)
+        return StoredClip(record, path, len(data), sha256, edits)
 
     def get(self, clip_id: str) -> StoredClip:
         """Raises ClipNotFoundError, LibraryError."""
-        row = self._database.get(clip_id)
-        if row is None:
-            raise ClipNotFoundError(f"no clip has the id {clip_id!r}. List them with `soundctm clips list`.")
-        return self._stored(row)
+        return self._stored(self._row(clip_id))
 
-    def page(self, size: int, before: int | None) -> tuple[list[StoredClip], int | None]:
+    def page(
+        self, size: int, before: int | None, which: ClipFilter = _EVERYTHING
+    ) -> tuple[list[StoredClip], int | None]:
         """Newest first, older than `before`; and the `before` of the next page, None on the last."""
-        rows = self._database.page(size + 1, before)
+        rows = self._database.page(size + 1, before, which)
         clips = [self._stored(row) for _, row in rows[:size]]
         return clips, rows[size - 1][0] if len(rows) > size else None
 
-    def read(self, clip: StoredClip) -> bytes:
-        """The bytes of a clip's file. Raises ClipDamagedError when they are not the ones that were stored."""
+    def open(self, clip: StoredClip) -> BinaryIO:
+        """A clip's file, from its start. Raises ClipDamagedError when it is not the one that was stored."""
         try:
-            data = clip.path.read_bytes()
+            stream = clip.path.open("rb")
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
             raise ClipDamagedError(f"clip {clip.record.id}: {clip.path} cannot be read ({error.strerror}).") from error
-        if hashlib.sha256(data).hexdigest() != clip.sha256:
+        if found != clip.sha256:
+            stream.close()
             raise ClipDamagedError(
                 f"clip {clip.record.id}: {clip.path} is not the file that was stored (its sha256 differs). Its recipe "
                 "is still known: `soundctm clips show` prints it, and the same recipe makes the same clip again."
             )
-        return data
+        stream.seek(0)
+        return stream
 
-    def recover(self) -> None:
-        """After a crash or a foreign hand: remove half-written files, flag clips whose file is gone or altered,
-        take up files the database does not know. Everything found is logged by name.
-        """
-        with self._disk():
-            for partial in self.folder.glob(PARTIAL_PATTERN):
-                _log.warning("removed the half-written file %s", partial)
-                partial.unlink(missing_ok=True)
-        rows = self._database.all()
-        for row in rows:
-            self._check(row)
-        known = {row.file_name for row in rows}
-        orphans = [path for path in self.folder.glob("*.wav") if path.name not in known]
-        if orphans:
-            self._adopt(orphans)
+    def edit(self, clip_id: str, change: Callable[[Edits], Edits]) -> StoredClip:
+        """Change what people say of a clip. Raises ClipNotFoundError, LibraryError and its kinds; all is as it was
+        then, or will be before the next edit."""
+        with self._editing:
+            for unsettled in tuple(self._unsettled.values()):
+                self._take_back(unsettled)
+            row = self._row(clip_id)
+            edits = change(row.edits)
+            if edits != row.edits:
+                try:
+                    self._bring_about(row, edits)
+                except LibraryError:
+                    self._take_back(row)
+                    raise
+                self._unsettled.pop(clip_id, None)
+        return self.get(clip_id)
 
-    def _check(self, row: Row) -> None:
-        path = self.folder / row.file_name
+    def delete(self, clip_id: str) -> StoredClip:
+        """To the trash; nothing happens to a clip that lies there. Raises as `edit` does."""
+        now = time.time()
+        clip = self.edit(
+            clip_id, lambda edits: replace(edits, deleted_at=now if edits.deleted_at is None else edits.deleted_at)
+        )
+        self.purge_if_due()
+        return clip
+
+    def undelete(self, clip_id: str) -> StoredClip:
+        """Out of the trash again. Raises as `edit` does."""
+        return self.edit(clip_id, lambda edits: replace(edits, deleted_at=None))
+
+    def purge_if_due(self) -> None:
+        """Once an hour, remove for good what lay in the trash for long enough. What fails is tried again."""
+        clock = self._clock()
+        if self._purged_clock is not None and clock - self._purged_clock < _PURGE_EVERY_SECONDS:
+            return
+        self._purged_clock = clock
+        now = self._opened_at + clock - self._opened_clock
         try:
-            found = path.stat()
-            altered = (found.st_size, found.st_mtime_ns) != (row.size_bytes, row.modified_ns)
-            problem = "altered" if (altered or row.problem) and sha256_file(path) != row.sha256 else ""
-            modified_ns = found.st_mtime_ns
-        except FileNotFoundError:
-            problem, modified_ns = "missing", row.modified_ns
-        except OSError as error:
-            problem, modified_ns = f"unreadable: {error.strerror}", row.modified_ns
-        if problem:
-            _log.warning("clip %s: its file %s is %s", row.id, path, problem)
-        if (problem, modified_ns) != (row.problem, row.modified_ns):
-            self._database.update_file(row.id, modified_ns=modified_ns, problem=problem)
+            with self._editing:
+                for row in self._database.deleted_before(now - self._trash_seconds):
+                    self._database.delete(row.id)
+                    self._shelf.remove(row.id, row.file_name)
+                    _log.info("clip %s was deleted long ago; its file is removed", row.id)
+        except LibraryError as error:
+            _log.warning("the trash was not emptied: %s", error)
 
-    def _adopt(self, paths: list[Path]) -> None:
-        from soundctm_daemon import wav
-
-        found: list[tuple[ClipRecord, Path]] = []
-        for path in paths:
+    def not_embedded(self, digest: str, dim: int) -> list[tuple[str, str]]:
+        """Ids of clips without a vector [dim] of this bundle, and the texts that describe them."""
+        found = []
+        for row in self._database.not_embedded_by(digest, dim * _FLOAT_BYTES):
             try:
-                found.append((wav.read_record(path), path))
-            except (ValueError, OSError) as error:
-                _log.warning("%s is not a clip of this library and is left alone: %s", path, error)
-        for record, path in sorted(found, key=lambda pair: pair[0].created_at):
-            if self._database.get(record.id) is not None:
-                _log.warning("%s is a copy of clip %s and is left alone", path, record.id)
-                continue
-            about = path.stat()
-            self._database.insert(
-                Row(record.id, path.name, about.st_size, about.st_mtime_ns, sha256_file(path), "", record.to_json())
+                found.append((row.id, described(row)))
+            except ValueError as error:
+                _log.warning("clip %s cannot be found by meaning: %s", row.id, error)
+        return found
+
+    def keep_embeddings(self, texts: Sequence[tuple[str, str]], vectors: NDArray[np.float32], digest: str) -> None:
+        """Of ids and texts as `not_embedded` gave them: unit vectors [N, D] of this bundle."""
+        with self._editing:  # a clip that was renamed meanwhile is described by another text
+            rows = [(self._database.get(clip_id), text) for clip_id, text in texts]
+            self._database.keep_embeddings(
+                (row.id, Embedding(_as_bytes(vector), digest))
+                for (row, text), vector in zip(rows, vectors, strict=True)
+                if row is not None and described(row) == text
             )
-            _log.warning("took up clip %s from its file %s", record.id, path)
+
+    def nearest(
+        self, query: NDArray[np.float32], digest: str, limit: int, besides: str = ""
+    ) -> list[tuple[StoredClip, float]]:
+        """Clips, without `besides`, by their cosine to a unit vector [D] of this bundle, nearest first."""
+        found = [pair for pair in self._database.embedded_by(digest, query.size * _FLOAT_BYTES) if pair[0] != besides]
+        if not found:
+            return []
+        vectors = np.frombuffer(b"".join(vector for _, vector in found), _FLOAT).reshape(len(found), -1)
+        cosines = np.clip(vectors @ query, -1.0, 1.0)
+        best = np.argsort(-cosines, kind="stable")[:limit]
+        rows = [(self._database.get(found[index][0]), float(cosines[index])) for index in best]
+        return [(self._stored(row), cosine) for row, cosine in rows if row is not None]
+
+    def _row(self, clip_id: str) -> Row:
+        row = self._database.get(clip_id)
+        if row is None:
+            raise ClipNotFoundError(f"no clip has the id {clip_id!r}. List them with `soundctm clips list`.")
+        return row
+
+    def _bring_about(self, row: Row, edits: Edits) -> None:
+        """Files first, the database last: what is half done when the power fails is finished at the next start."""
+        try:
+            record = ClipRecord.from_json(row.record)
+        except ValueError as error:
+            raise self._unreadable(row, error) from error
+        self._shelf.write_edits(row.id, edits)
+        self._shelf.put(row.file_name, deleted=edits.deleted_at is not None)
+        renamed = record.recipe is None and edits.label != row.edits.label
+        self._database.update_edits(row.id, edits, words_of(record, edits), keep_embedding=not renamed)
+
+    def _take_back(self, row: Row) -> None:
+        """Make files and database what the row says, now or before the next edit."""
+        self._unsettled[row.id] = row
+        try:
+            self._bring_about(row, row.edits)
+            del self._unsettled[row.id]
+        except LibraryError as error:
+            _log.warning("an edit of clip %s was taken back only in part, the rest follows: %s", row.id, error)
 
     def _stored(self, row: Row) -> StoredClip:
         try:
             record = ClipRecord.from_json(row.record)
         except ValueError as error:
-            raise LibraryError(f"clip {row.id} has an unreadable record in {self.folder}: {error}") from error
-        return StoredClip(record, self.folder / row.file_name, row.size_bytes, row.sha256, row.problem)
+            raise self._unreadable(row, error) from error
+        path = self._shelf.locate(row.file_name, deleted=row.edits.deleted_at is not None)
+        named = replace(record, label=row.edits.label)
+        return StoredClip(named, path, row.size_bytes, row.sha256, row.edits, row.problem)
 
-    @contextmanager
-    def _disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise library_error(error, self.folder) from error
+    def _unreadable(self, row: Row, error: ValueError) -> LibraryError:
+        return LibraryError(f"clip {row.id} has an unreadable record in {self.folder}: {error}")
 
 
-def open_library(folder: Path, write_file: WriteFile = write_durably) -> Library:
-    """Open or make the library of a folder, and recover it. A damaged database is moved aside, under a name, and
-    made again from the WAV files. Raises LibraryError and its kinds.
+def open_library(
+    folder: Path,
+    write_file: WriteFile = write_durably,
+    trash_days: float = TRASH_DAYS,
+    busy_seconds: float = BUSY_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+) -> Library:
+    """Open or make the library of a folder, recover it, and empty its trash of what lay there for `trash_days`. A
+    damaged database is moved aside, under a name, and made again from the WAV files. `busy_seconds` is how long
+    another program may hold the database. Raises LibraryError and its kinds.
     """
+    shelf, path = Shelf(folder, write_file), folder / DATABASE_NAME
+    shelf.prepare()
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise library_error(error, folder) from error
-    path = folder / DATABASE_NAME
-    try:
-        database = Database(path)
+        database = Database(path, busy_seconds)
     except DatabaseDamagedError as error:
         _log.error("%s", error)
-        _move_aside(path)
-        database = Database(path)
-    library = Library(folder, database, write_file)
-    library.recover()
+        move_aside(path)
+        database = Database(path, busy_seconds)
+    recover(database, shelf)
+    library = Library(database, shelf, trash_days, clock)
+    library.purge_if_due()
     return library
 
 
-def _move_aside(path: Path) -> None:
-    """The database with its journals, to a name that says when. Raises LibraryError."""
-    aside = path.with_name(f"{path.stem}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}{path.suffix}")
-    for suffix in ("", "-wal", "-shm"):
-        piece = path.with_name(path.name + suffix)
-        if piece.exists():
-            try:
-                piece.rename(aside.with_name(aside.name + suffix))
-            except OSError as error:
-                raise library_error(error, path.parent) from error
-    _log.error("the damaged clip library was moved to %s; its clips are taken up again from their files", aside)
+def _embedding(record: ClipRecord, vector: NDArray[np.float32] | None) -> Embedding | None:
+    if vector is None or record.recipe is None or record.other_weights:
+        return None  # of weights that nothing names: a search embeds the prompt itself
+    return Embedding(_as_bytes(vector), record.recipe.bundle_digest)
+
+
+def _as_bytes(vector: NDArray[np.float32]) -> bytes:
+    return vector.astype(_FLOAT).tobytes()

@@ -48,6 +48,8 @@ class Settings:
     allow_plain_text: bool = key(False, "Serve beyond loopback without TLS: `plain_text_host` must say so too.")
     plain_text_host: str = key("", "`host` again, to mean it: whoever hears that network hears prompts and tokens.")
     drain_seconds: float = key(10.0, "Clips in flight when it is stopped get so long; then they fail.", at_least(0))
+    trash_days: float = key(30.0, "Deleted clips can be brought back for so long.", at_least(0, "an hour at most"))
+    import_limit_mb: int = key(256, "Largest sound file that is taken in, as it is and decoded.", between(1, 4000))
     log_format: str = key("text", "How the log is written: for people, or JSON lines.", one_of("text", "json"))
     log_level: str = key("info", "The least important lines the log has.", one_of("debug", "info", "warning", "error"))
     metrics_port: int | None = key(

@@ -6,7 +6,7 @@ from soundctm.bundle import Bundle
 from soundctm.errors import SoundCTMError
 from soundctm.recipe import Recipe
 from soundctm.spec import Ranges
-from soundctm_daemon.clip import AudioFinding, StoredClip
+from soundctm_daemon.clip import AudioFinding, ClipOrigin, StoredClip
 from soundctm_daemon.engines import EngineState, Phase
 from soundgen.v1 import clip_pb2, model_service_pb2
 
@@ -14,6 +14,13 @@ _FINDINGS = {
     AudioFinding.SILENT: clip_pb2.AUDIO_FINDING_SILENT,
     AudioFinding.CLIPPING: clip_pb2.AUDIO_FINDING_CLIPPING,
     AudioFinding.UNFAMILIAR_PROMPT: clip_pb2.AUDIO_FINDING_UNFAMILIAR_PROMPT,
+    AudioFinding.DC_OFFSET: clip_pb2.AUDIO_FINDING_DC_OFFSET,
+    AudioFinding.SHORT: clip_pb2.AUDIO_FINDING_SHORT,
+    AudioFinding.OTHER_WEIGHTS: clip_pb2.AUDIO_FINDING_OTHER_WEIGHTS,
+}
+_ORIGINS = {
+    ClipOrigin.GENERATED: clip_pb2.CLIP_ORIGIN_GENERATED,
+    ClipOrigin.IMPORTED: clip_pb2.CLIP_ORIGIN_IMPORTED,
 }
 
 _MODEL_STATES = {
@@ -42,7 +49,7 @@ def clip_message(clip: StoredClip) -> clip_pb2.Clip:
     record = clip.record
     message = clip_pb2.Clip(
         id=record.id,
-        recipe=recipe_message(record.model, record.recipe),
+        recipe=None if record.recipe is None else recipe_message(record.model, record.recipe),
         parent_id=record.parent_id,
         label=record.label,
         render_seconds=record.render_seconds,
@@ -56,7 +63,13 @@ def clip_message(clip: StoredClip) -> clip_pb2.Clip:
         size_bytes=clip.size_bytes,
         sha256=clip.sha256,
         problem=clip.problem,
+        tags=clip.edits.tags,
+        favourite=clip.edits.favourite,
+        notes=clip.edits.notes,
+        origin=_ORIGINS[record.origin],
     )
+    if clip.edits.deleted_at is not None:
+        message.deleted_at.FromMicroseconds(round(clip.edits.deleted_at * 1e6))
     message.created_at.FromMicroseconds(round(record.created_at * 1e6))
     if (familiarity := record.familiarity) is not None:
         message.familiarity.nearest = familiarity.label
