@@ -13,7 +13,7 @@ WORKERS ?= 2
 JUDGE  := training/classifier.safetensors
 RECORDINGS ?=
 
-.PHONY: run test daw parity check stubs benchmark starter ablations report listen clean
+.PHONY: run test daw parity check breaking stubs benchmark starter ablations report listen clean
 
 run: $(VENV)/.installed
 	@$(BIN)/soundctm generate "$$PROMPT" --refine-steps 16
@@ -33,7 +33,13 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
+	$(MAKE) breaking
 	$(BIN)/python proto/generate.py --check
+
+# Clients of the last release must go on working. Its contract is this file; a release renews it by
+# buf build proto --exclude-source-info -o proto/released.binpb
+breaking: $(VENV)/.installed-dev
+	$(BIN)/buf breaking proto --against proto/released.binpb
 
 stubs: $(VENV)/.installed-dev
 	$(BIN)/python proto/generate.py

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
 
 from soundgen.v1 import clip_service_pb2, generation_service_pb2, model_service_pb2
 
-GENERATE = Path(__file__).parents[2] / "proto" / "generate.py"
+PROTO = Path(__file__).parents[2] / "proto"
+GENERATE = PROTO / "generate.py"
 FILES = (generation_service_pb2, model_service_pb2, clip_service_pb2)
 
 
@@ -84,3 +87,19 @@ def test_zero_is_told_from_absent(field: str) -> None:
     assert not request.HasField(field)  # type: ignore[arg-type]
     setattr(request, field, getattr(request, field))
     assert request.HasField(field)  # type: ignore[arg-type]
+
+
+def buf(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    program = Path(sysconfig.get_path("scripts")) / "buf"
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, cwd=PROTO)
+
+
+def test_clients_of_the_last_release_go_on_working(tmp_path: Path) -> None:
+    compatible = buf("breaking", ".", "--against", PROTO / "released.binpb")
+    assert (compatible.returncode, compatible.stdout) == (0, "")
+    changed = shutil.copytree(PROTO, tmp_path / "proto", ignore=shutil.ignore_patterns("*.py*"))
+    contract = changed / "soundgen" / "v1" / "clip.proto"
+    contract.write_text(contract.read_text().replace("uint32 seed = 5;", "uint64 seed = 5;"))
+    broken = buf("breaking", changed, "--against", PROTO / "released.binpb")
+    assert broken.returncode == 100
+    assert 'Field "5" with name "seed" on message "Recipe" changed type' in broken.stdout
