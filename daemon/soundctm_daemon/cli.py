@@ -15,7 +15,8 @@ from soundctm.checks import onnxruntime_conflict
 from soundctm.errors import SoundCTMError
 from soundctm_daemon import logs, tracing
 from soundctm_daemon.errors import AlreadyRunningError, LibraryError
-from soundctm_daemon.instance import holder, sole_instance, state_lock
+from soundctm_daemon.instance import NOT_SIGNED_YET, holder, sole_instance, state_lock
+from soundctm_daemon.models_cli import models
 from soundctm_daemon.settings import KEYS, Settings, load_settings
 from soundctm_daemon.settings_text import markdown_table, sample_toml
 from soundctm_daemon.token_cli import token
@@ -25,6 +26,7 @@ from soundgen.errors import SoundgenError
 app = typer.Typer(
     help="The generation daemon: start, stop, status.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+app.add_typer(models, name="models")
 app.add_typer(token, name="token")
 _log = logging.getLogger("soundctm_daemon")
 
@@ -69,7 +71,8 @@ def start(
 def stop() -> None:
     """Stop the daemon: it finishes what is in flight, or cancels it after drain_seconds."""
     settings = _settings()
-    process = holder(state_lock(settings))
+    while (process := holder(state_lock(settings))) == NOT_SIGNED_YET:
+        time.sleep(_POLL_SECONDS)
     if process is None:
         typer.echo("No daemon runs.")
         return
@@ -96,7 +99,7 @@ def status(as_json: bool = typer.Option(False, "--json", help="One JSON object."
     }
     if facts["running"]:
         try:
-            with Client() as client:
+            with Client(f"unix:{settings.socket}") as client:
                 model = client.model()
                 facts |= {"serving": client.serving(), "model": model.name, "model_state": model.state.value}
                 facts |= {"problem": model.problem}
@@ -123,9 +126,9 @@ def config(
 def _run(settings: Settings) -> None:
     """Be the daemon until a signal ends it. Raises SettingsError, LibraryError."""
     from soundctm_daemon.auth import load_or_create_token
+    from soundctm_daemon.engines import torch_loader
     from soundctm_daemon.library import open_library
     from soundctm_daemon.server import serve
-    from soundctm_daemon.worker import torch_loader
 
     logs.set_up(paths.log_path(), settings.log_format, settings.log_level)
     conflict = onnxruntime_conflict()
@@ -133,7 +136,7 @@ def _run(settings: Settings) -> None:
         _log.warning("%s", conflict)
     with sole_instance(settings):
         token = load_or_create_token(settings.token_file)
-        library = open_library(settings.clips_dir)
+        library = open_library(settings.clips_dir, trash_days=settings.trash_days)
         load = torch_loader(settings.device, settings.threads)
         worker_ended = asyncio.run(serve(settings, token, library, load, tracing.set_up(os.environ)))
     if not worker_ended:

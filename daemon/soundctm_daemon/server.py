@@ -14,16 +14,28 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from soundctm_daemon.auth import TokenInterceptor
+from soundctm.licences import AcceptedLicences
+from soundctm_daemon.auth import TokenInterceptor, identify
 from soundctm_daemon.catalogue import Catalogue
 from soundctm_daemon.clip_service import ClipService
+from soundctm_daemon.engines import EnginePool, LoadEngine, Phase, States
 from soundctm_daemon.errors import SettingsError
 from soundctm_daemon.generation_service import GenerationService
 from soundctm_daemon.library import Library
+from soundctm_daemon.limits import RateInterceptor, RequestRate, server_options
+from soundctm_daemon.listening import bind_socket, bind_tcp
+from soundctm_daemon.meaning import engine_embed
+from soundctm_daemon.memory import memory_budget
+from soundctm_daemon.metrics import Metrics, MetricsServer
 from soundctm_daemon.model_service import ModelService
+from soundctm_daemon.observed_calls import ObservingInterceptor
+from soundctm_daemon.observed_clips import ClipObserver
+from soundctm_daemon.observed_engine import load_of, observed_loader
 from soundctm_daemon.scheduler import Scheduler
-from soundctm_daemon.settings import DEFAULT_PORT, Settings
-from soundctm_daemon.worker import EngineState, LoadEngine, Worker
+from soundctm_daemon.settings import Settings
+from soundctm_daemon.tokens import TokenFile, Tokens
+from soundctm_daemon.tracing import Tracing
+from soundctm_daemon.worker import Worker
 from soundgen import paths
 from soundgen.v1 import (
     clip_service_pb2,
@@ -39,13 +51,20 @@ _HEAD_START_SECONDS = 0.05  # for who waited for the socket: importing PyTorch h
 _GRACE_SECONDS = 2.0        # for answers under way when the server closes
 _WORKER_END_SECONDS = 5.0   # for a jump under way when everything was cancelled
 
-SERVICE_NAMES = tuple(
-    module.DESCRIPTOR.services_by_name[name].full_name
+_SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name]
     for module, name in (
         (generation_service_pb2, "GenerationService"),
         (model_service_pb2, "ModelService"),
         (clip_service_pb2, "ClipService"),
     )
+)
+MODEL_HEALTH = "soundgen.v1.model/"  # and a model's name: whether it is in memory
+SERVICE_NAMES = tuple(service.full_name for service in _SERVICES)
+_METHODS = tuple(
+    f"/{service.full_name}/{method.name}"
+    for service in (*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"])
+    for method in service.methods
 )
 _SERVER_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.so_reuseport", 0),  # a second daemon on the port must fail, not share it
@@ -58,35 +77,54 @@ _SERVER_OPTIONS: tuple[tuple[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Listening:
-    """`address` is TCP, host:port."""
+    """`address` is TCP, host:port; `metrics_url` is empty where they are off."""
 
     socket: Path
     address: str
+    metrics_url: str = ""
 
 
 class Daemon:
     """Front end, scheduler and worker of one process. `start`, then `drain`; both on one event loop."""
 
-    def __init__(self, settings: Settings, token: str, library: Library, load: LoadEngine) -> None:
+    def __init__(
+        self, settings: Settings, token: str, library: Library, load: LoadEngine, tracing: Tracing | None = None
+    ) -> None:
         self._settings, self._library = settings, library
-        self._scheduler = Scheduler(settings.queue_limit, settings.preview_steps)
-        self._catalogue = Catalogue(settings.model)
+        self._metrics = Metrics()
+        self._metrics_server: MetricsServer | None = None
+        self._clips = ClipObserver(self._metrics, tracing)
+        load = observed_loader(load, self._metrics)
+        self._scheduler = Scheduler(settings.queue_limit)
+        budget = memory_budget(settings.model_memory_mb, settings.device)
+        self._pool = EnginePool(load, budget, self._on_engine_states)
+        accepted = AcceptedLicences(settings.state_dir / "licences")
+        self._catalogue = Catalogue(settings.model, accepted, self._pool.holds)
         self._health = health.aio.HealthServicer()
         self._loop = asyncio.get_running_loop()
-        self._worker = Worker(self._scheduler, library, self._catalogue, load, self._on_engine_state)
-        self._health_news: asyncio.Queue[EngineState] = asyncio.Queue()
-        interceptor = TokenInterceptor(token, settings.token_file)
-        self._server = grpc.aio.server(interceptors=[interceptor], options=_SERVER_OPTIONS)
+        self._worker = Worker(self._scheduler, library, self._catalogue, self._pool, self._metrics.ticked)
+        self._health_news: asyncio.Queue[States] = asyncio.Queue()
+        interceptors = [
+            ObservingInterceptor(self._metrics, _METHODS, tracing),
+            TokenInterceptor(Tokens(token, TokenFile(settings.state_dir)), settings.token_file),
+            RateInterceptor(RequestRate(settings.client_requests_per_second, settings.client_burst)),
+        ]
+        self._metrics.read_load_from(lambda: load_of(self._scheduler, self._pool, self._catalogue))
+        options = (*_SERVER_OPTIONS, *server_options(settings))
+        self._server = grpc.aio.server(interceptors=interceptors, options=options)
         self._register()
 
     async def start(self) -> Listening:
         """Listen, answer, and only then let the worker load the model. Raises SettingsError."""
         await self._set_health(serving=False)
-        listening = Listening(self._settings.socket, self._bind_tcp())
+        address = bind_tcp(self._server, self._settings)
+        if self._settings.metrics_port is not None:
+            self._metrics_server = MetricsServer(self._metrics.registry, self._settings.metrics_port)
+        metrics_url = self._metrics_server.url if self._metrics_server else ""
+        listening = Listening(self._settings.socket, address, metrics_url)
         # written before the socket is there: who finds the socket finds the rest
-        paths.write_endpoint(paths.Endpoint(os.getpid(), str(listening.socket), listening.address))
-        self._bind(f"unix:{listening.socket}")
-        listening.socket.chmod(0o600)
+        _write_endpoint(listening)
+        bind_socket(self._server, listening.socket)
         await self._server.start()
         self._health_task = asyncio.create_task(self._tell_health())
         await asyncio.sleep(_HEAD_START_SECONDS)
@@ -104,61 +142,89 @@ class Daemon:
         await asyncio.to_thread(self._worker.join, _WORKER_END_SECONDS)
         await self._server.stop(_GRACE_SECONDS)
         self._health_task.cancel()
+        if self._metrics_server is not None:
+            await asyncio.to_thread(self._metrics_server.close)
         self._library.close()
         return not self._worker.is_alive()
 
-    def _register(self) -> None:
-        def state() -> EngineState:
-            return self._worker.state
+    def hurry(self) -> None:
+        """Cancel what a drain still waits for."""
+        self._scheduler.cancel_all()
 
-        generation = GenerationService(self._scheduler, self._catalogue, self._library, state)
+    def _register(self) -> None:
+        generation = GenerationService(
+            self._scheduler,
+            self._catalogue,
+            self._library,
+            self._settings,
+            self._pool.states,
+            identify,
+            self._clips.follow,
+        )
         generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(generation, self._server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._catalogue, state), self._server)
-        clip_service_pb2_grpc.add_ClipServiceServicer_to_server(ClipService(self._library), self._server)
+        models = ModelService(self._catalogue, self._pool)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, self._server)
+        embed = engine_embed(lambda: self._catalogue.look_up("")[1], self._pool, self._worker)
+        clips = ClipService(self._library, embed, self._settings.import_limit_mb)
+        clip_service_pb2_grpc.add_ClipServiceServicer_to_server(clips, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
-    def _bind(self, address: str) -> int:
-        try:
-            return self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise SettingsError(f"the daemon cannot listen at {address}: {error}") from error
-
-    def _bind_tcp(self) -> str:
-        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
-        if self._settings.port is not None:
-            return f"{host}:{self._bind(f'{host}:{self._settings.port}')}"
-        try:
-            return f"{host}:{self._bind(f'{host}:{DEFAULT_PORT}')}"
-        except SettingsError:
-            port = self._bind(f"{host}:0")
-            _log.warning("port %d is taken by another program; listening at %s:%d", DEFAULT_PORT, host, port)
-            return f"{host}:{port}"
-
-    def _on_engine_state(self, state: EngineState) -> None:
-        self._loop.call_soon_threadsafe(self._health_news.put_nowait, state)
+    def _on_engine_states(self, states: States) -> None:
+        self._loop.call_soon_threadsafe(self._health_news.put_nowait, states)
 
     async def _tell_health(self) -> None:
         while True:
-            state = await self._health_news.get()
-            await self._set_health(serving=state.loaded is not None)
+            states = await self._health_news.get()
+            loaded = {digest for digest, state in states.items() if state.phase is Phase.LOADED}
+            await self._set_health(serving=bool(loaded))
+            for name, digest in self._catalogue.in_service().items():
+                await self._health.set(f"{MODEL_HEALTH}{name}", _health_status(serving=digest in loaded))
 
     async def _set_health(self, *, serving: bool) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        status = _health_status(serving=serving)
         for name in ("", *SERVICE_NAMES):
             await self._health.set(name, status)
 
 
-async def serve(settings: Settings, token: str, library: Library, load: LoadEngine) -> bool:
-    """Run until SIGTERM or SIGINT, then drain. False when the worker had to be left behind. Raises SettingsError."""
+def _health_status(*, serving: bool) -> health_pb2.HealthCheckResponse.ServingStatus:
+    return health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def _write_endpoint(listening: Listening) -> None:
+    try:
+        paths.write_endpoint(paths.Endpoint(os.getpid(), str(listening.socket), listening.address))
+    except OSError as error:
+        raise SettingsError(
+            f"{paths.endpoint_path()} cannot be written ({error.strerror}). Free some space or make its folder "
+            "writable, or name another by SOUNDCTM_STATE."
+        ) from error
+
+
+async def serve(
+    settings: Settings, token: str, library: Library, load: LoadEngine, tracing: Tracing | None = None
+) -> bool:
+    """Run until SIGTERM or SIGINT, then drain; a second one cancels what is still in flight.
+
+    False when the worker had to be left behind. Raises SettingsError.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def told_to_stop() -> None:
+        if stop.is_set():
+            _log.warning("told to stop again: what is in flight is cancelled")
+            daemon.hurry()
+        stop.set()
+
+    daemon = Daemon(settings, token, library, load, tracing)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    daemon = Daemon(settings, token, library, load)
+        loop.add_signal_handler(number, told_to_stop)
     listening = await daemon.start()
     _log.info("listening at %s and %s; clips in %s", listening.socket, listening.address, settings.clips_dir)
+    if listening.metrics_url:
+        _log.info("metrics at %s", listening.metrics_url)
     await stop.wait()
     _log.info("stopping: finishing what is in flight")
     finished = await daemon.drain()
