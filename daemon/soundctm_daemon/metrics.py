@@ -42,9 +42,9 @@ class Metrics:
         Info("soundctm_build", "The daemon's version.", registry=self.registry).info({"version": __version__})
         self._calls = self._histogram("call_seconds", "Calls, and how long they took.", "method", "code")
         self._forward_rows = self._histogram("forward_rows", "Rows in one batched jump.", buckets=_ROWS)
-        self._decode_rows = self._histogram("decode_rows", "Latents in one decoding.", buckets=_ROWS)
-        self._forward = self._histogram("forward_seconds", "One batched jump (on a GPU: until it was handed over).")
-        self._decode = self._histogram("decode_seconds", "One decoding.")
+        self._decode_rows = self._histogram("decode_rows", "Clips in one decoding of a tile.", buckets=_ROWS)
+        self._forward = self._histogram("forward_seconds", "One batched jump.")
+        self._decode = self._histogram("decode_seconds", "One decoding of a tile, of one clip or several.")
         self._text = self._histogram("text_seconds", "One encoding of prompts; nearly nothing for those known already.")
         self._load = self._histogram("model_load_seconds", "Models brought into memory.", "model", "outcome")
         self._tick = self._histogram("tick_seconds", "One turn of the engine's loop.")
@@ -83,8 +83,8 @@ class Metrics:
     def clip_started(self, kind: Priority, wait_seconds: float) -> None:
         self._wait.labels(kind.name.lower()).observe(wait_seconds)
 
-    def clip_jumped(self, jumps: int) -> None:
-        self._jumps.inc(jumps)
+    def clip_jumped(self) -> None:
+        self._jumps.inc()
 
     def clip_ready(self, kind: Priority, render_seconds: float, whole_seconds: float) -> None:
         self._render.labels(kind.name.lower()).observe(render_seconds)

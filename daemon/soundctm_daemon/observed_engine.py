@@ -1,4 +1,5 @@
-"""An engine that counts and times what it does: rows per forward, jumps, decodings, encodings of prompts, loads."""
+"""An engine that counts and times what it does: rows per forward, jumps, decodings, encodings of prompts, loads; and
+what is in flight and in memory at one moment."""
 
 from __future__ import annotations
 
@@ -8,7 +9,10 @@ from typing import Any, cast
 
 from soundctm.bundle import Bundle
 from soundctm.engines.protocol import Engine, Floats
-from soundctm_daemon.metrics import Metrics
+from soundctm_daemon.catalogue import Catalogue
+from soundctm_daemon.engines import EnginePool, Phase
+from soundctm_daemon.metrics import Load, Metrics
+from soundctm_daemon.scheduler import Scheduler
 
 _Load = Callable[[Bundle], Engine]
 
@@ -26,6 +30,18 @@ def observed_loader(load: _Load, metrics: Metrics) -> _Load:
         return cast(Engine, _ObservedEngine(engine, metrics))
 
     return observed
+
+
+def load_of(scheduler: Scheduler, pool: EnginePool, catalogue: Catalogue) -> Load:
+    """As it is now. A model goes by its name, or by its digest's beginning once another has that name."""
+    waiting, running = scheduler.load()
+    names = {digest: name for name, digest in catalogue.in_service().items()}
+    models_bytes = {
+        names.get(digest, digest[:12]): state.memory_bytes
+        for digest, state in pool.states().items()
+        if state.phase is Phase.LOADED
+    }
+    return Load(waiting, running, models_bytes)
 
 
 class _ObservedEngine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,12 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from running_daemon import PATIENCE_SECONDS, RunningDaemon, steered
+from running_daemon import PATIENCE_SECONDS, Gate, RunningDaemon, steered
 from soundctm_daemon.errors import SettingsError
 from soundctm_daemon.metrics import Metrics, MetricsServer
+from soundgen import types
 from soundgen.client import Client
-from soundgen.errors import NotFoundError, UnauthenticatedError
+from soundgen.errors import ClipCancelledError, ExhaustedError, NotFoundError, UnauthenticatedError
 
 
 @pytest.fixture
@@ -54,6 +56,61 @@ def test_calls_are_counted_and_timed_by_method_and_code(daemon: RunningDaemon, c
     assert seen("soundctm_call_seconds_sum", method=models, code="OK") > 0.0
     assert seen("soundctm_build_info") == 1
     assert seen("process_resident_memory_bytes") > 1e6
+
+
+def test_clips_are_followed_to_their_end(models: Path) -> None:
+    with RunningDaemon(metrics_port=0) as daemon, Client() as client:
+        for steps in (1, 6):
+            *_, _ = client.generate("rain", seconds=1.0, steps=steps)
+        seen = Scrape(daemon.listening.metrics_url)
+    for kind in ("preview", "refinement"):
+        assert seen("soundctm_clips_total", kind=kind, outcome="ready", reason="") == 1
+        waited, rendered, whole = (
+            seen(f"soundctm_{name}_seconds_sum", kind=kind) for name in ("clip_wait", "clip_render", "clip")
+        )
+        assert waited + rendered == pytest.approx(whole)
+        assert rendered > 0.0
+    assert seen("soundctm_jumps_total") == seen("soundctm_forward_rows_sum") == 7
+    assert seen("soundctm_forward_seconds_count") == 7
+    assert seen("soundctm_decode_rows_sum") >= 2
+    assert seen("soundctm_tick_seconds_count") >= 9
+    assert seen("soundctm_text_seconds_count") > 0
+    assert seen("soundctm_model_load_seconds_count", model="tiny", outcome="loaded") == 1
+    assert seen("soundctm_models_loaded") == 1
+    assert seen("soundctm_model_memory_bytes", model="tiny") > 0
+
+
+def test_what_waits_and_what_is_made_is_told_while_it_is_so(models: Path) -> None:
+    gate = Gate()
+    with RunningDaemon(steered(gate.wait), metrics_port=0) as daemon, Client() as client:
+        running = client.generate("rain", seconds=1.0, steps=16)
+        assert any(isinstance(event, types.Started) for event in running)
+        gate.wait_until_reached()
+        waiting = client.generate("rain", seconds=2.0, steps=1)
+        assert isinstance(next(waiting), types.Queued)
+        seen = Scrape(daemon.listening.metrics_url)
+        assert (seen("soundctm_running_clips", kind="refinement"), seen("soundctm_running_clips")) == (1, 1)
+        assert (seen("soundctm_queue_clips", kind="preview"), seen("soundctm_queue_clips")) == (1, 1)
+        waiting_id = client.jobs()[1].clip_id
+        client.cancel(waiting_id)
+        with pytest.raises(ClipCancelledError):
+            list(waiting)
+        gate.let_through(16)
+        list(running)
+        seen = Scrape(daemon.listening.metrics_url)
+    assert (seen("soundctm_running_clips"), seen("soundctm_queue_clips")) == (0, 0)
+    assert seen("soundctm_clips_total", kind="preview", outcome="cancelled", reason="CANCELLED") == 1
+
+
+def test_clips_that_fail_are_counted_by_reason(models: Path) -> None:
+    def full(path: Path, *arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with RunningDaemon(steered(), write_file=full, metrics_port=0) as daemon, Client() as client:
+        with pytest.raises(ExhaustedError):
+            list(client.generate("rain", seconds=1.0))
+        seen = Scrape(daemon.listening.metrics_url)
+    assert seen("soundctm_clips_total", kind="preview", outcome="failed", reason="DISK_FULL") == 1
 
 
 @pytest.mark.parametrize("token", ["right", "wrong"])
