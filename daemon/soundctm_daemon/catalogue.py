@@ -31,11 +31,12 @@ class Catalogue:
         Raises ModelNotFoundError, BundleError; LicenceNotAcceptedError where the licence asks for it first.
         """
         name, bundle = self.look_up(name)
-        spec = bundle.spec
+        spec, known_as = bundle.spec, self._default if name == self.default_name else name
         if spec.restricted and (bundle.digest, spec.licence) not in self.accepted:
             raise LicenceNotAcceptedError(
                 f"the licence of model {name!r} ({spec.licence}) may forbid what you want to do with its sounds and "
-                f"was not accepted yet. Read it in {bundle.path}, then accept it once: `soundctm models accept {name}`."
+                f"was not accepted yet. Read it in {bundle.path}, then accept it once: `soundctm models accept "
+                f"{known_as}`."
             )
         return name, bundle
 

@@ -43,10 +43,13 @@ class Bundle:
         return self.path / name
 
     def verify(self) -> None:
-        """Compare every file with its checksum. Raises DigestMismatchError naming the first that differs."""
+        """Compare every file with its checksum. Raises DigestMismatchError for the first that differs, BundleError."""
         for name, expected in sorted(self.files.items()):
             path = self.path / name
-            found = sha256_file(path) if path.is_file() else "that of no file: it is missing"
+            try:
+                found = sha256_file(path) if path.is_file() else "that of no file: it is missing"
+            except OSError as error:
+                raise BundleError(f"{path} cannot be read ({error.strerror}). Make it readable.") from error
             if found != expected:
                 raise DigestMismatchError(path, expected, found)
 
