@@ -114,6 +114,8 @@ def _models(models: Iterable[types.Model]) -> Table:
 
 
 def _in_flight(jobs: tuple[types.Job, ...]) -> RenderableType:
+    if not jobs:
+        return Text("nothing in flight", style="dim")
     table = _table("in flight", "jumps", "", "clip", "client")
     for job in jobs[:_ROWS]:
         if job.state is types.JobState.RUNNING:
@@ -126,6 +128,8 @@ def _in_flight(jobs: tuple[types.Job, ...]) -> RenderableType:
 
 
 def _ended(jobs: tuple[types.Job, ...], now: datetime) -> RenderableType:
+    if not jobs:
+        return Text("nothing lately", style="dim")
     table = _table("lately", "jumps", "", "clip", "asked for")
     for job in jobs[:_ROWS]:
         ready = job.state is types.JobState.READY

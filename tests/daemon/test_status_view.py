@@ -66,6 +66,12 @@ def test_it_shows_models_queue_clips_and_speed() -> None:
     assert running[-2:] == ["aa", "-"]
 
 
+def test_a_daemon_at_rest_is_said_to_be() -> None:
+    text = drawn(dataclasses.replace(BUSY, jobs=(), serving=False))
+    assert "daemon its model is not loaded" in text
+    assert "nothing in flight\nnothing lately" in text
+
+
 def test_long_lists_are_counted_not_scrolled() -> None:
     many = dataclasses.replace(BUSY, jobs=tuple(job(f"clip{number}", QUEUED) for number in range(30)))
     assert "and 22 more" in drawn(many)
