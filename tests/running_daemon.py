@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import string
 import threading
 from collections.abc import Callable, Sequence
@@ -14,16 +13,19 @@ from typing import Any, Self
 import numpy as np
 
 from soundctm.bundle import Bundle
+from soundctm.engines.costs import Cost, Costs
 from soundctm.engines.protocol import Floats
 from soundctm.familiarity import Familiarity
 from soundctm_daemon.auth import load_or_create_token
+from soundctm_daemon.engines import LoadEngine, torch_loader
 from soundctm_daemon.files import WriteFile, write_durably
 from soundctm_daemon.instance import sole_instance
 from soundctm_daemon.library import open_library
 from soundctm_daemon.server import Daemon, Listening
 from soundctm_daemon.settings import Settings, load_settings
-from soundctm_daemon.worker import LoadEngine, torch_loader
 
+ONE_BY_ONE = Costs(Cost(0.0, 1e-6), Cost(0.0, 1e-6))  # sharing a step gains nothing: ticks of one clip each
+ALL_TOGETHER = Costs(Cost(1e-3, 0.0), Cost(1e-3, 0.0))  # sharing costs nothing: whoever is ready rides
 PATIENCE_SECONDS = 180.0  # how long a test waits for what must happen; reached only when it never does
 
 
@@ -60,9 +62,9 @@ class RunningDaemon:
         assert not self._thread.is_alive()
 
     def wait_until_told_to_stop(self) -> None:
-        """Until the running clip's stop flag is set; no client can see that, so this looks inside."""
-        running = self._daemon._scheduler._running
-        assert running is None or running.stop.wait(PATIENCE_SECONDS)
+        """Until the stop flags of clips being made are set; no client can see that, so this looks inside."""
+        for job in list(self._daemon._scheduler._making.values()):
+            assert job.stop.wait(PATIENCE_SECONDS)
 
     def request_stop(self) -> None:
         """As SIGTERM does; leaving the `with` waits for the end."""
@@ -113,9 +115,11 @@ class SteeredEngine:
         before_jump: Callable[[], None],
         amplitude: float = 0.5,
         familiarity: Familiarity | None = None,
+        costs: Costs = ONE_BY_ONE,
     ) -> None:
         self.spec, self.digest = bundle.spec, bundle.digest
         self._before_jump, self._amplitude, self._familiarity = before_jump, amplitude, familiarity
+        self._costs = costs
         self.prompts: list[str] = []
         self.memory_bytes = 1_000_000
 
@@ -155,17 +159,20 @@ class SteeredEngine:
     ) -> tuple[Floats, list[Any]]:
         return self.decode(z, seeds), [None] * len(seeds)
 
-    def room_for(self, run: Callable[[], object]) -> float:
-        return math.inf
+    def costs(self) -> Costs:
+        return self._costs
 
     def encode(self, audio: Floats, seeds: Sequence[int]) -> Any:
         raise NotImplementedError("no test encodes with it")
 
 
 def steered(
-    before_jump: Callable[[], None] = lambda: None, amplitude: float = 0.5, familiarity: Familiarity | None = None
+    before_jump: Callable[[], None] = lambda: None,
+    amplitude: float = 0.5,
+    familiarity: Familiarity | None = None,
+    costs: Costs = ONE_BY_ONE,
 ) -> LoadEngine:
-    return lambda bundle: SteeredEngine(bundle, before_jump, amplitude, familiarity)
+    return lambda bundle: SteeredEngine(bundle, before_jump, amplitude, familiarity, costs)
 
 
 def install(bundle_dir: Path, models_dir: Path) -> Path:

@@ -1,119 +1,180 @@
-"""Which clip is made next. Between the front end's event loop and the worker's thread; every method is thread-safe.
+"""The clips in flight. Between the front end's event loop and the engine's thread; every method is thread-safe.
 
-Previews (few jumps) go before everything else, each kind in the order it came.
+A clip waits, then is being made, then is being stored; in all three it is in flight. What happens to it is told under
+the lock, so that events of one clip never overtake one another.
 """
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from soundctm.errors import CancelledError
 from soundctm_daemon.errors import DaemonStoppingError, NotInFlightError, QueueFullError
-from soundctm_daemon.jobs import Failed, Job, JobEvent, Queued
+from soundctm_daemon.jobs import Failed, Job, JobEvent, Priority, Queued, Started
+
+
+@dataclass(frozen=True, eq=False)
+class Waiting:
+    """`order` rises with every clip that comes."""
+
+    order: int
+    job: Job
 
 
 class Scheduler:
-    def __init__(self, queue_limit: int, preview_steps: int) -> None:
-        self._queue_limit, self._preview_steps = queue_limit, preview_steps
+    def __init__(self, queue_limit: int) -> None:
+        self._queue_limit = queue_limit
         self._changed = threading.Condition()
-        self._previews: list[Job] = []
-        self._others: list[Job] = []
-        self._running: Job | None = None
+        self._changes = 0
+        self._submitted = 0
+        self._waiting: list[Waiting] = []       # in the order they will be made
+        self._making: dict[str, Job] = {}
+        self._storing: dict[str, Job] = {}
         self._accepting = True
         self._ended = False
 
+    # ---- the front end's ----
+
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Queue clips, all or none; each is told its position. Raises QueueFullError, DaemonStoppingError."""
+        """Queue all of them or none; each is told its position. Raises QueueFullError, DaemonStoppingError."""
         with self._changed:
             if not self._accepting:
                 raise DaemonStoppingError("the daemon is stopping and takes no new clips. Start it and ask again.")
-            waiting = len(self._waiting())
-            if waiting + len(jobs) > self._queue_limit:
+            if len(self._waiting) + len(jobs) > self._queue_limit:
                 raise QueueFullError(
-                    f"{waiting} clips are waiting already and {len(jobs)} more would be too many: queue_limit allows "
-                    f"{self._queue_limit}. Wait for some, cancel some, or raise queue_limit."
+                    f"{len(self._waiting)} clips are waiting already, {len(jobs)} more were asked for, and "
+                    f"{self._queue_limit} may wait. Wait for some, cancel some, or raise queue_limit."
                 )
             before = self._positions()
-            for job in jobs:
-                (self._previews if job.recipe.steps <= self._preview_steps else self._others).append(job)
+            self._waiting += [Waiting(self._submitted + index, job) for index, job in enumerate(jobs)]
+            self._waiting.sort(key=lambda waiting: (waiting.job.priority, waiting.order))
+            self._submitted += len(jobs)
             self._tell_positions(before)
-            self._changed.notify_all()
-
-    def take(self) -> Job | None:
-        """Wait for the next clip to make; None once `end` was called. The taker calls `finish`."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended or self._waiting())
-            if self._ended:
-                return None
-            self._running = (self._previews or self._others).pop(0)
-            return self._running
-
-    def finish(self, job: Job, last_event: JobEvent) -> None:
-        """The clip taken is made or has failed: tell it, and tell the others that they have moved up."""
-        with self._changed:
-            before = self._positions()
-            self._running = None
-            job.emit(last_event)
-            self._tell_positions(before)
-            self._changed.notify_all()
+            self._notify()
 
     def cancel(self, clip_id: str) -> None:
-        """A waiting clip fails at once, a running one before its next jump. Raises NotInFlightError."""
+        """A waiting clip fails at once, one being made before its next jump or tile, one being stored as soon as it is
+        noticed, if that is in time. Raises NotInFlightError.
+        """
         with self._changed:
-            if self._running is not None and self._running.clip_id == clip_id:
-                self._running.stop.set()
+            running = self._making.get(clip_id) or self._storing.get(clip_id)
+            if running is not None:
+                running.stop.set()
+                self._notify()
                 return
-            for jobs in (self._previews, self._others):
-                for job in jobs:
-                    if job.clip_id == clip_id:
-                        before = self._positions()
-                        jobs.remove(job)
-                        job.emit(Failed(CancelledError("the clip was cancelled while it waited; nothing was stored.")))
-                        self._tell_positions(before)
-                        self._changed.notify_all()
-                        return
-        raise NotInFlightError(f"no clip with the id {clip_id!r} is queued or being made; it may be done already.")
+            found = next((waiting for waiting in self._waiting if waiting.job.clip_id == clip_id), None)
+            if found is None:
+                raise NotInFlightError(
+                    f"no clip with the id {clip_id!r} is queued or being made; it may be done already."
+                )
+            before = self._positions()
+            self._waiting.remove(found)
+            found.job.emit(Failed(CancelledError("the clip was cancelled while it waited; nothing was stored.")))
+            self._tell_positions(before)
+            self._notify()
 
     def cancel_all(self) -> None:
         with self._changed:
-            for job in self._waiting():
-                job.emit(Failed(CancelledError("the daemon is stopping; the clip was not made. Ask for it again.")))
-            self._previews.clear()
-            self._others.clear()
-            if self._running is not None:
-                self._running.stop.set()
-            self._changed.notify_all()
+            for waiting in self._waiting:
+                error = CancelledError("the daemon is stopping; the clip was not made. Ask for it again.")
+                waiting.job.emit(Failed(error))
+            self._waiting.clear()
+            for job in (*self._making.values(), *self._storing.values()):
+                job.stop.set()
+            self._notify()
 
     def stop_accepting(self) -> None:
         with self._changed:
             self._accepting = False
 
     def wait_idle(self, timeout_seconds: float) -> bool:
-        """Wait until nothing waits or runs; False when that took too long."""
-        deadline = time.monotonic() + timeout_seconds
+        """Wait until nothing is in flight; False when that took too long."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._running is None and not self._waiting(), deadline - time.monotonic()
+                lambda: not (self._waiting or self._making or self._storing), timeout_seconds
             )
 
     def end(self) -> None:
-        """`take` gives None from now on."""
+        """The engine's thread is to end."""
         with self._changed:
             self._ended = True
-            self._changed.notify_all()
+            self._notify()
 
-    def _waiting(self) -> list[Job]:
-        return self._previews + self._others
+    def load(self) -> tuple[Mapping[Priority, int], Mapping[Priority, int]]:
+        """How many clips of each kind wait, and how many are being made or stored."""
+        with self._changed:
+            running = (*self._making.values(), *self._storing.values())
+            return Counter(waiting.job.priority for waiting in self._waiting), Counter(job.priority for job in running)
+
+    # ---- the engine's ----
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
+    def changes(self) -> int:
+        """A number that every change raises: asked before looking, it tells `wait` what was seen."""
+        with self._changed:
+            return self._changes
+
+    def wait(self, seen: int) -> None:
+        """Until something has changed since `changes` gave `seen`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._changes != seen)
+
+    def wake(self) -> None:
+        """Something that the engine's thread waits for has happened elsewhere."""
+        with self._changed:
+            self._notify()
+
+    def waiting(self) -> list[Waiting]:
+        """In the order they will be made."""
+        with self._changed:
+            return list(self._waiting)
+
+    def begin(self, waiting: Waiting) -> bool:
+        """It is being made from now on and is told so. False where it was cancelled meanwhile."""
+        with self._changed:
+            if waiting not in self._waiting:
+                return False
+            before = self._positions()
+            self._waiting.remove(waiting)
+            self._making[waiting.job.clip_id] = waiting.job
+            waiting.job.emit(Started())
+            self._tell_positions(before)
+            return True
+
+    def made(self, job: Job) -> None:
+        """It is being stored from now on: others move up."""
+        with self._changed:
+            before = self._positions()
+            self._storing[job.clip_id] = self._making.pop(job.clip_id)
+            self._tell_positions(before)
+
+    def finish(self, job: Job, last_event: JobEvent) -> None:
+        """A clip that was begun is ready or has failed: tell it, and tell the others that they have moved up."""
+        with self._changed:
+            before = self._positions()
+            self._making.pop(job.clip_id, None)
+            self._storing.pop(job.clip_id, None)
+            job.emit(last_event)
+            self._tell_positions(before)
+            self._notify()
+
+    def _notify(self) -> None:
+        self._changes += 1
+        self._changed.notify_all()
 
     def _positions(self) -> dict[str, int]:
-        ahead = 0 if self._running is None else 1
-        return {job.clip_id: ahead + index for index, job in enumerate(self._waiting())}
+        return {waiting.job.clip_id: len(self._making) + index for index, waiting in enumerate(self._waiting)}
 
-    def _tell_positions(self, before: dict[str, int]) -> None:
+    def _tell_positions(self, before: Mapping[str, int]) -> None:
         """Each waiting clip whose position is not what it was `before` (a new one had none)."""
         now = self._positions()
-        for job in self._waiting():
-            if before.get(job.clip_id) != now[job.clip_id]:
-                job.emit(Queued(now[job.clip_id]))
+        for waiting in self._waiting:
+            clip_id = waiting.job.clip_id
+            if before.get(clip_id) != now[clip_id]:
+                waiting.job.emit(Queued(now[clip_id]))

@@ -48,12 +48,17 @@ class Take:
     @property
     def stage(self) -> Hashable:
         """Takes on one engine whose stages are equal may step together."""
-        return self.frames, None if self.jumping else len(self.pieces)
+        return stage_of(self.frames, None if self.jumping else len(self.pieces))
 
     @property
     def rows(self) -> int:
         """Of the batch of the next step."""
         return len(self.texts) if self.jumping else 1
+
+
+def stage_of(frames: int, tile: int | None) -> Hashable:
+    """Before any jump (None), or before a tile, of clips of so many latent frames."""
+    return frames, tile
 
 
 def begin(engine: Engine, recipe: Recipe) -> Take:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from soundctm.engines.costs import Costs
 from soundctm.familiarity import Familiarity
 from soundctm.spec import BundleSpec
 
@@ -81,8 +82,8 @@ class Engine(Protocol):
         """
         ...
 
-    def room_for(self, run: Callable[[], object]) -> float:
-        """How many times the memory that `run` takes at its peak is free; infinite where the device does not tell."""
+    def costs(self) -> Costs:
+        """What jumps and tiles take on this device; measured at the first call."""
         ...
 
     def encode(self, audio: Floats, seeds: Sequence[int]) -> Any:

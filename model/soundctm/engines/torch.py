@@ -15,6 +15,8 @@ from torch import Tensor
 from soundctm.bundle import CODEC_FILE, NETWORK_FILE, Bundle
 from soundctm.codecs.loading import load_codec
 from soundctm.codecs.protocol import Codec
+from soundctm.engines.calibration import calibrate
+from soundctm.engines.costs import Costs
 from soundctm.engines.protocol import Floats
 from soundctm.errors import OutOfMemoryError
 from soundctm.familiarity import Familiarity, FamiliarTable, read_familiar_table
@@ -56,6 +58,7 @@ class TorchEngine:
         self._network = network.to(device).eval().requires_grad_(False)
         self._codec = codec.to(device).eval().requires_grad_(False)
         self._text, self._device, self._familiar = text, device, familiar
+        self._costs: Costs | None = None
         self._prompts: OrderedDict[str, _Prompt] = OrderedDict()
 
     @property
@@ -134,10 +137,15 @@ class TorchEngine:
             rows: list[Tensor | None] = [None] * len(seeds) if carry is None else list(carry.split(1))
             return audio.cpu().numpy(), rows
 
-    def room_for(self, run: Callable[[], object]) -> float:
+    def costs(self) -> Costs:
+        if self._costs is None:
+            self._costs = calibrate(self, self._room_for)
+        return self._costs
+
+    def _room_for(self, run: Callable[[], object]) -> float:
+        """How many times the memory that `run` takes at its peak is free."""
         if self._device.type != "cuda":
-            return math.inf  # a batch on a CPU is bounded by time long before memory
-        run()
+            return math.inf  # where sharing gains nothing, time bounds a batch long before memory does
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self._device)
         before = torch.cuda.memory_allocated(self._device)

@@ -1,4 +1,5 @@
-"""A first short clip that nobody hears: what is allocated, compiled or broken shows before somebody waits for it."""
+"""A first short clip that nobody hears: what is allocated, compiled or broken shows before somebody waits for it. Then
+what steps cost is measured."""
 
 from __future__ import annotations
 
@@ -21,3 +22,4 @@ def warm_up(engine: Engine) -> None:
             f"the model {spec.name!r} gives NaN or infinity in its first clip; its weights are damaged or were not "
             "trained. Install another; this one is not used."
         )
+    engine.costs()

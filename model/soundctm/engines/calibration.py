@@ -1,0 +1,59 @@
+"""What jumps and tiles cost on this device, measured."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from soundctm.engines.costs import Cost, Costs, fitted
+from soundctm.engines.protocol import Engine
+
+_BUDGET_SECONDS = 0.3   # for all measurements together; the first of each kind is made whatever it takes
+_BATCHES = (1, 4)       # rows
+_SHARE_OF_MEMORY = 0.5  # the rest is for what is measured wrongly, and for others
+
+
+def calibrate(
+    engine: Engine,
+    room_for: Callable[[Callable[[], object]], float] = lambda run: math.inf,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Costs:
+    """Measure an engine that is warm. `room_for(run)` tells how many times the memory that `run` takes is free."""
+    spec = engine.spec
+    text, levels = engine.encode_text([""])[0], (spec.diffusion.sigma_max, spec.diffusion.sigma_min)
+    shortest, longest = (spec.latent_frames(limit) for limit in (spec.ranges.min_seconds, spec.ranges.max_seconds))
+    works = sorted((rows * frames, rows, frames) for rows in _BATCHES for frames in (shortest, longest))
+
+    def latents(rows: int, frames: int) -> object:
+        return engine.array(np.zeros((rows, spec.codec.latent_channels, frames), np.float32))
+
+    def jump(rows: int, frames: int) -> object:
+        t, s, omega = ([value] * rows for value in (*levels, spec.ranges.omega_default))
+        return engine.jump(latents(rows, frames), t, s, omega, [text] * rows)
+
+    def decode(rows: int, frames: int) -> object:
+        return engine.decode_tile(latents(rows, frames), [0] * rows, 0, [None] * rows)
+
+    def measured(run: Callable[[int, int], object], share: Callable[[int], float]) -> Cost:
+        points: list[tuple[float, float]] = []
+        began = clock()
+        for _, rows, frames in works:
+            work = rows * share(frames)
+            left = _BUDGET_SECONDS / 2 - (clock() - began)
+            if points and 2 * points[-1][1] * work / points[-1][0] > left:
+                break
+            points.append((work, min(_timed(lambda: run(rows, frames), clock) for _ in range(2))))  # noqa: B023
+            largest = (rows, frames)
+        room = room_for(lambda: run(*largest))
+        return Cost(*fitted(points), frames_in_memory=_SHARE_OF_MEMORY * room * points[-1][0])
+
+    return Costs(measured(jump, float), measured(decode, lambda frames: frames / engine.decode_tiles(frames)))
+
+
+def _timed(run: Callable[[], object], clock: Callable[[], float]) -> float:
+    began = clock()
+    run()
+    return max(clock() - began, 1e-9)
