@@ -1,4 +1,4 @@
-"""`soundctm daemon`: start, stop, status, config."""
+"""`soundctm daemon`: start, stop, status, health, config; token and service in modules of their own."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from soundctm_daemon import logs, tracing
 from soundctm_daemon.errors import AlreadyRunningError, LibraryError
 from soundctm_daemon.instance import NOT_SIGNED_YET, holder, sole_instance, state_lock
 from soundctm_daemon.models_cli import models
+from soundctm_daemon.service_cli import install_service, uninstall_service
+from soundctm_daemon.service_units import STOP_MARGIN_SECONDS
 from soundctm_daemon.settings import KEYS, Settings, load_settings
 from soundctm_daemon.settings_text import markdown_table, sample_toml
 from soundctm_daemon.token_cli import token
@@ -24,16 +26,19 @@ from soundgen import paths
 from soundgen.errors import SoundgenError
 
 app = typer.Typer(
-    help="The generation daemon: start, stop, status.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="The generation daemon: run it, look at it, say who may call it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 app.add_typer(models, name="models")
 app.add_typer(token, name="token")
+app.command()(install_service)
+app.command()(uninstall_service)
 _log = logging.getLogger("soundctm_daemon")
 
 _BAD_SETTINGS_EXIT_CODE = 2
 _NOT_RUNNING_EXIT_CODE = 3
 _LIBRARY_EXIT_CODE = 4
-_STOP_MARGIN_SECONDS = 15.0  # beyond the drain: a jump under way, answers under way
 _POLL_SECONDS = 0.05
 
 
@@ -77,7 +82,7 @@ def stop() -> None:
         typer.echo("No daemon runs.")
         return
     os.kill(process, signal.SIGTERM)
-    deadline = time.monotonic() + settings.drain_seconds + _STOP_MARGIN_SECONDS
+    deadline = time.monotonic() + settings.drain_seconds + STOP_MARGIN_SECONDS
     while holder(state_lock(settings)) is not None:
         if time.monotonic() > deadline:
             typer.echo(f"The daemon (process {process}) is still stopping; look at {paths.log_path()}.", err=True)
@@ -99,7 +104,7 @@ def status(as_json: bool = typer.Option(False, "--json", help="One JSON object."
     }
     if facts["running"]:
         try:
-            with Client(f"unix:{settings.socket}") as client:
+            with Client(paths.socket_target(settings.socket)) as client:
                 model = client.model()
                 facts |= {"serving": client.serving(), "model": model.name, "model_state": model.state.value}
                 facts |= {"problem": model.problem}
@@ -113,6 +118,21 @@ def status(as_json: bool = typer.Option(False, "--json", help="One JSON object."
         typer.echo(json.dumps(facts))
     if not facts["running"]:
         raise typer.Exit(_NOT_RUNNING_EXIT_CODE)
+
+
+@app.command()
+def health() -> None:
+    """Exit 0 when the daemon answers and has a model in memory, 1 when not: for whatever restarts services."""
+    from soundgen.client import Client
+
+    try:
+        with Client(paths.socket_target(paths.socket_path()), token="") as client:  # health asks for none
+            serving = client.serving()
+    except SoundgenError as error:
+        raise _fail(error, 1) from error
+    typer.echo("serving" if serving else "not serving: no model is loaded")
+    if not serving:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import grpc
 from soundctm_daemon.errors import SettingsError
 from soundctm_daemon.settings import DEFAULT_PORT, Settings
 from soundctm_daemon.tls import server_credentials
+from soundgen import paths
 from soundgen.tls import is_loopback
 
 _NOBODY_ELSE = 0o177
@@ -21,7 +22,7 @@ def bind_socket(server: grpc.aio.Server, path: Path) -> None:
     """The socket is closed to other users from its first moment. Raises SettingsError."""
     before = os.umask(_NOBODY_ELSE)
     try:
-        _bind(server, f"unix:{path}", None)
+        _bind(server, paths.socket_target(path), None)
     finally:
         os.umask(before)
 

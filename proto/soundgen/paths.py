@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import platformdirs
 
@@ -95,9 +96,14 @@ def remote_address() -> str | None:
     return os.environ.get("SOUNDCTM_ADDRESS") or None
 
 
+def socket_target(path: Path) -> str:
+    """What gRPC dials, and listens at, for a Unix socket: it reads this as a URI, so '%', '#' and '?' are escaped."""
+    return f"unix:{quote(str(path))}"
+
+
 def default_address() -> str:
     """What a client connects to: the daemon the environment names, else this machine's Unix socket."""
-    return remote_address() or f"unix:{socket_path()}"
+    return remote_address() or socket_target(socket_path())
 
 
 def default_tls() -> Tls | None:

@@ -152,6 +152,13 @@ def test_neither_a_folder_nor_a_link_gives_way_to_the_socket(what: str, tmp_path
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_any_name_of_a_folder_will_do(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOUNDCTM_STATE", str(tmp_path / "s #?%41é"))
+    with RunningDaemon(steered()) as daemon, Client() as client:
+        assert daemon.settings.socket.is_socket()
+        assert client.models()
+
+
 def test_folders_others_can_write_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
