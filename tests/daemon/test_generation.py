@@ -119,14 +119,19 @@ def test_a_clip_that_does_not_exist_is_not_found(client: Client, tmp_path: Path)
     assert not list(tmp_path.glob("*x.wav*"))
 
 
-def test_other_weights_under_the_same_name_do_not_refine_a_clip(client: Client, models: Path) -> None:
-    clip = final_clip(list(client.generate("rain", seconds=0.5)))
+def test_other_weights_under_the_same_name_do_not_refine_a_clip(models: Path) -> None:
+    with RunningDaemon(steered()), Client() as client:
+        clip = final_clip(list(client.generate("rain", seconds=0.5)))
     whole = (models / "tiny").resolve()
     (models / "tiny").unlink()
     shutil.copytree(whole, models / "tiny")
     manifest = models / "tiny" / "bundle.json"
     manifest.write_text(manifest.read_text().replace("random weights", "other weights"))
-    with pytest.raises(PreconditionError, match="Install the former again") as caught:
+    with (
+        RunningDaemon(steered()),
+        Client() as client,
+        pytest.raises(PreconditionError, match="Install the former again") as caught,
+    ):
         list(client.refine(clip.id))
     assert caught.value.reason == "MODEL_CHANGED"
 
