@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from soundgen import types
 from soundgen.cli_shared import CLIP_ID, CLIP_JSON, FORMATS, JSON, connected, errors_shown, reporter_for
@@ -50,9 +50,9 @@ def list_clips(
     if as_json:
         typer.echo(to_json(shown))
         return
-    table = Table("id", "made", "seconds", "jumps", "refines", "sound", "tags", "")
+    table = Table(_id("id"), "made", "seconds", "jumps", _id("refines"), "sound", "tags", "", box=None)
     for clip in shown:
-        made = f"{clip.created_at.astimezone():%Y-%m-%d %H:%M:%S}"
+        made = f"{clip.created_at.astimezone():%Y-%m-%d %H:%M}"
         jumps = "" if clip.recipe is None else str(clip.recipe.steps)
         about = (clip.parent_id or "", _name(clip), ", ".join(clip.tags), clip.problem)
         table.add_row(clip.id, made, f"{clip.seconds:.2f}", jumps, *about)
@@ -72,7 +72,7 @@ def search_clips(
     if as_json:
         typer.echo(to_json(hits))
         return
-    table = Table("similarity", "id", "seconds", "sound", "tags")
+    table = Table("similarity", _id("id"), "seconds", "sound", "tags", box=None)
     for hit in hits:
         clip = hit.clip
         table.add_row(f"{hit.similarity:.2f}", clip.id, f"{clip.seconds:.2f}", _name(clip), ", ".join(clip.tags))
@@ -211,6 +211,11 @@ def import_clips(
     with errors_shown(reporter), connect() as client:
         for file in files:
             reporter.changed(client.import_clip(file, label=label, tags=tag), f"imported {file.name}")
+
+
+def _id(header: str) -> Column:
+    """To be copied: never cut."""
+    return Column(header, no_wrap=True, min_width=12)
 
 
 def _name(clip: types.Clip) -> str:

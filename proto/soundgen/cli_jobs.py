@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from soundgen import types
 from soundgen.cli_shared import CLIP_ID, JSON, OUT, connected, errors_shown, reporter_for
@@ -25,7 +25,7 @@ def jobs(
     if as_json:
         typer.echo(to_json(found))
         return
-    table = Table("id", "state", "jumps", "sound", "client")
+    table = Table(Column("id", no_wrap=True, min_width=12), "state", "jumps", "sound", "client", box=None)
     for job in found:
         table.add_row(job.clip_id, _state(job), f"{job.jumps_done}/{job.jumps_total}", job.label, job.client)
     Console().print(table)
