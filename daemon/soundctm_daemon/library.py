@@ -112,6 +112,9 @@ class Library:
                 self._take_back(unsettled)
             row = self._row(clip_id)
             edits = change(row.edits)
+            deleted = edits.deleted_at is not None
+            if deleted != (row.edits.deleted_at is not None):
+                self._shelf.require_room(row.file_name, deleted=deleted)
             if edits != row.edits:
                 try:
                     self._bring_about(row, edits)
@@ -195,16 +198,19 @@ class Library:
             record = ClipRecord.from_json(row.record)
         except ValueError as error:
             raise self._unreadable(row, error) from error
-        self._shelf.write_edits(row.id, edits)
-        self._shelf.put(row.file_name, deleted=edits.deleted_at is not None)
+        self._place(row, edits)
         renamed = record.recipe is None and edits.label != row.edits.label
         self._database.update_edits(row.id, edits, words_of(record, edits), keep_embedding=not renamed)
 
+    def _place(self, row: Row, edits: Edits) -> None:
+        self._shelf.write_edits(row.id, edits)
+        self._shelf.put(row.file_name, deleted=edits.deleted_at is not None)
+
     def _take_back(self, row: Row) -> None:
-        """Make files and database what the row says, now or before the next edit."""
+        """Make the files what the row says, now or before the next edit."""
         self._unsettled[row.id] = row
         try:
-            self._bring_about(row, row.edits)
+            self._place(row, row.edits)
             del self._unsettled[row.id]
         except LibraryError as error:
             _log.warning("an edit of clip %s was taken back only in part, the rest follows: %s", row.id, error)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from soundctm_daemon.edits import Edits
 from soundctm_daemon.errors import LibraryError
-from soundctm_daemon.files import PARTIAL_PATTERN, WriteFile, library_error, move_durably
+from soundctm_daemon.files import PARTIAL_PATTERN, WriteFile, library_error, move_durably, partial_path
 
 _log = logging.getLogger(__name__)
 
@@ -42,8 +42,7 @@ class Shelf:
         if path.exists() or self._at(file_name, deleted=True).exists():
             raise LibraryError(f"{path} exists already and is not overwritten; ask for the clip again.")
         try:
-            with self.disk():
-                self._write_file(path, data)
+            self._write(path, data)
         except LibraryError:
             self.discard(path)
             raise
@@ -70,6 +69,12 @@ class Shelf:
         path, elsewhere = self._at(file_name, deleted=deleted), self._at(file_name, deleted=not deleted)
         return elsewhere if not path.exists() and elsewhere.exists() else path
 
+    def require_room(self, file_name: str, *, deleted: bool) -> None:
+        """Nothing lies where the file is to go."""
+        path = self._at(file_name, deleted=deleted)
+        if path.exists():
+            raise LibraryError(f"{path} is in the way and is not overwritten; move it elsewhere and ask again.")
+
     def put(self, file_name: str, *, deleted: bool) -> None:
         """Move the file to the trash or back, unless it is there or nowhere."""
         source, destination = self._at(file_name, deleted=not deleted), self._at(file_name, deleted=deleted)
@@ -78,8 +83,7 @@ class Shelf:
                 move_durably(source, destination)
 
     def write_edits(self, clip_id: str, edits: Edits) -> None:
-        with self.disk():
-            self._write_file(self._edits / f"{clip_id}.json", edits.to_json().encode())
+        self._write(self._edits / f"{clip_id}.json", edits.to_json().encode())
 
     def read_edits(self, clip_id: str) -> Edits | None:
         """None where there are none that can be read."""
@@ -97,6 +101,14 @@ class Shelf:
         with self.disk():
             for path in (self.locate(file_name, deleted=True), self._edits / f"{clip_id}.json"):
                 path.unlink(missing_ok=True)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            with self.disk():
+                self._write_file(path, data)
+        except LibraryError:
+            self.discard(partial_path(path))
+            raise
 
     @contextmanager
     def disk(self) -> Iterator[None]:
