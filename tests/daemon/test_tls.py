@@ -81,6 +81,8 @@ def test_a_client_that_knows_the_authority_is_served(models: Path, served: dict[
         connection = Connection.resolve(daemon.listening.address, None, Tls(ca))
         assert check_health(connection)
         assert asyncio.run(check_health_async(connection))
+        with Client(daemon.listening.address, tls=Tls(ca)) as client:
+            assert client.models()
         with Client() as client:  # the Unix socket stays as it is
             assert client.models()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -12,7 +13,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from typer.testing import CliRunner
 
-from running_daemon import RunningDaemon, steered
+from running_daemon import PATIENCE_SECONDS, RunningDaemon, steered
 from soundctm_daemon.cli import app
 from soundctm_daemon.errors import SettingsError, TokenNameError
 from soundctm_daemon.status import DETAILS_KEY
@@ -131,6 +132,21 @@ def test_the_commands_change_a_running_daemon(models: Path) -> None:
                 client.models()
         with Client() as owner:
             assert owner.models()
+
+
+def test_every_job_knows_whose_token_asked_for_it(models: Path) -> None:
+    with RunningDaemon(steered()) as daemon:
+        secret = TokenFile(daemon.settings.state_dir).add("laptop")
+        address = daemon.listening.address
+        with Client() as owner, Client(address, secret) as laptop, ThreadPoolExecutor(8) as pool:
+            asked = [
+                pool.submit(lambda client, name: list(client.generate(name, seconds=0.5)), *whose)
+                for whose in [(owner, "owner"), (laptop, "laptop")] * 4
+            ]
+            for clip in asked:
+                clip.result(PATIENCE_SECONDS)
+            jobs = owner.jobs(include_ended=True)
+        assert sorted((job.label, job.client) for job in jobs) == [("laptop", "laptop")] * 4 + [("owner", OWNER)] * 4
 
 
 def test_the_command_says_what_it_refuses() -> None:
