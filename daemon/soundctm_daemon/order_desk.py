@@ -99,11 +99,10 @@ class OrderDesk:
         return found
 
     def _submit(self, jobs: list[Job], reader: Subscription, *, kept: bool) -> None:
-        jobs = [self._observe(job) for job in jobs]
         try:
             self._table.add(jobs, kept=kept, client_limit=self._settings.client_jobs)
             self._table.attach(reader, [job.clip_id for job in jobs], holds=True, how_far=False)
-            self._scheduler.submit(jobs)
+            self._scheduler.submit([self._observe(job) for job in jobs])
         except (QueueFullError, TooManyJobsError) as error:
             error.retry_seconds = self._table.retry_seconds()
             self._table.discard(jobs)

@@ -7,6 +7,9 @@ import pytest
 
 from raw_calls import api_of, clips_of, first, gated_api, read, refusal
 from running_daemon import Gate, RunningDaemon, steered
+from soundctm.errors import SoundCTMError
+from soundctm_daemon import status
+from soundctm_daemon.errors import QueueFullError, RetryLaterError
 from soundctm_daemon.tokens import TokenFile
 
 pytestmark = pytest.mark.usefixtures("models")
@@ -67,6 +70,15 @@ def test_one_client_has_a_share_and_another_has_its_own() -> None:
             for call in calls:
                 assert read(call)[1] is grpc.StatusCode.OK
             assert read(panel.variations(3))[1] is grpc.StatusCode.OK
+
+
+def test_every_error_that_passes_by_itself_says_when_to_ask_again() -> None:
+    kinds = [SoundCTMError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    passing = [kind for kind in kinds if status.code_of(kind.__new__(kind)) in (EXHAUSTED, grpc.StatusCode.UNAVAILABLE)]
+    assert QueueFullError in passing
+    assert [kind for kind in passing if not issubclass(kind, RetryLaterError)] == []
 
 
 def test_a_daemon_that_stops_says_when_another_may_be_there() -> None:

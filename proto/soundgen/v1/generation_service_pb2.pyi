@@ -91,8 +91,9 @@ class GenerateRequest(_message.Message):
     """A short name for people, at most 200 characters. Default: the prompt's beginning."""
     request_id: _builtins.str
     """Names this request, so that sending it again is safe: a second one with the same id follows the clip of the first
-    (for one hour) instead of making another. 1 to 64 letters, digits, '-' and '_'; best a UUID. Every kind of request
-    shares one space of ids per client.
+    (for one hour) instead of making another; a clip that failed or was cancelled is made anew. 1 to 64 letters, digits,
+    '-' and '_'; best a UUID. Every kind of request shares one space of ids per client; the id of another request is
+    refused.
     """
     detached: _builtins.bool
     """The clip goes on when this call ends: Watch follows it again, Cancel stops it."""
