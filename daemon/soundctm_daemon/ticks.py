@@ -70,11 +70,13 @@ def rows_together(cost: Cost, frames: float) -> int:
     """How many rows of so many frames may share a step.
 
     One, where a row costs more than what rows share: there a larger batch makes everybody in it wait and gains
-    nothing. Else as many as keep the step short, and as fit the memory.
+    nothing. Else as many as keep the step short and fit the memory, and no step is more than twice as large as any
+    that was tried: what was fitted may be wrong.
     """
     fixed, per_row = cost.seconds(0.0), cost.seconds(frames) - cost.seconds(0.0)
     if per_row > fixed:
         return 1
     longest_seconds = max(_STRETCH * cost.seconds(frames), _UNNOTICED_SECONDS)
     in_time = (longest_seconds - fixed) / per_row if per_row else _MOST_ROWS
-    return max(1, int(min(in_time, cost.frames_in_memory / frames, _MOST_ROWS)))
+    in_reason = min(cost.frames_in_memory, 2 * cost.frames_tried) / frames
+    return max(1, int(min(in_time, in_reason, _MOST_ROWS)))

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from running_daemon import ALL_TOGETHER, ONE_BY_ONE, PATIENCE_SECONDS, Gate, SteeredEngine, install
+from running_daemon import ALL_TOGETHER, ONE_BY_ONE, PATIENCE_SECONDS, Gate, SteeredEngine, ToldCost, install
 from soundctm.bundle import Bundle, open_bundle
-from soundctm.engines.costs import Cost, Costs
+from soundctm.engines.costs import Costs
 from soundctm.engines.protocol import Engine, Floats
 from soundctm.engines.torch import load_engine
 from soundctm.errors import CancelledError, NonFiniteAudioError, OutOfMemoryError, SoundCTMError
@@ -460,7 +460,7 @@ def opened_order(bundle: Bundle, deadline_seconds: float, **wishes: Any) -> Orde
 def test_the_largest_plan_that_fits_is_made(
     opened: Callable[..., Room], bundle: Bundle, clock: SimpleNamespace
 ) -> None:
-    engine = Engineered(bundle, Costs(Cost(10.0, 0.0), Cost(1e-9, 0.0)))
+    engine = Engineered(bundle, Costs(ToldCost.line_of(10.0, 0.0), ToldCost.line_of(1e-9, 0.0)))
 
     def ten_seconds_later(prompts: list[str]) -> None:
         clock.now += 10.0
@@ -475,7 +475,7 @@ def test_the_largest_plan_that_fits_is_made(
 def test_a_preview_is_made_even_when_it_comes_late(
     opened: Callable[..., Room], bundle: Bundle, clock: SimpleNamespace, deadline_seconds: float
 ) -> None:
-    costs = Costs(Cost(1.0, 0.0), Cost(1.0, 0.0))
+    costs = Costs(ToldCost.line_of(1.0, 0.0), ToldCost.line_of(1.0, 0.0))
     (order,) = opened(Engineered(bundle, costs)).asked(opened_order(bundle, deadline_seconds, steps=16))
     assert order.clip.record.recipe.steps == 1
     assert order.jumps == [(1, 1)]

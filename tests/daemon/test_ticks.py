@@ -12,8 +12,15 @@ from soundctm_daemon.jobs import Priority
 from soundctm_daemon.ticks import Candidate, PassedOver, choose, passed_over_after, rows_together
 
 PREVIEW, REFINEMENT, BATCH = Priority
-CPU = Cost(fixed_seconds=0.008, seconds_per_frame=2e-4)
-GPU = Cost(fixed_seconds=0.005, seconds_per_frame=2e-7)
+
+
+def cost(fixed_seconds: float, seconds_per_frame: float, tried: float = 1e6, **limits: float) -> Cost:
+    points = ((frames, fixed_seconds + seconds_per_frame * frames) for frames in (1.0, tried))
+    return Cost(tuple(points), **limits)
+
+
+CPU = cost(fixed_seconds=0.008, seconds_per_frame=2e-4)
+GPU = cost(fixed_seconds=0.005, seconds_per_frame=2e-7)
 EVERYBODY = 1000
 
 
@@ -79,7 +86,7 @@ def test_where_the_device_is_busy_with_one_row_a_tick_is_one_clip() -> None:
 
 def test_where_rows_share_most_of_the_cost_they_ride_together() -> None:
     assert rows_together(GPU, 432) > 100
-    assert rows_together(Cost(0.0, 0.0), 432) == rows_together(Cost(1.0, 0.0), 432) == 256
+    assert rows_together(cost(1.0, 0.0), 432) == 256
 
 
 def test_a_short_clip_shares_even_on_a_cpu_but_the_tick_stays_short() -> None:
@@ -88,13 +95,22 @@ def test_a_short_clip_shares_even_on_a_cpu_but_the_tick_stays_short() -> None:
     assert CPU.seconds(rows * 22) <= max(1.5 * CPU.seconds(22), 0.02)
 
 
-@pytest.mark.parametrize("pace", [1.0, 10.0])
-def test_a_tick_is_at_most_half_as_long_again_as_its_lead_alone(pace: float) -> None:
-    for fixed in (1e-4, 1e-2, 1.0):
-        for per_frame in (0.0, 1e-7, 1e-5, 1e-3):
-            cost = Cost(fixed, per_frame, pace=pace)
-            rows = rows_together(cost, 100)
-            assert cost.seconds(rows * 100) <= max(1.5 * cost.seconds(100), 0.02) * (1 + 1e-9)
+@pytest.mark.parametrize("fixed", [1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("per_frame", [0.0, 1e-7, 1e-5, 1e-3])
+def test_a_tick_is_at_most_half_as_long_again_as_its_lead_alone(fixed: float, per_frame: float) -> None:
+    found = cost(fixed, per_frame)
+    rows = rows_together(found, 100)
+    assert found.seconds(rows * 100) <= max(1.5 * found.seconds(100), 0.02) * (1 + 1e-6)
+
+
+def test_a_step_is_never_more_than_twice_as_large_as_any_that_was_tried() -> None:
+    """A cost fitted wrongly is found out by a step that is a little too long, not by one that takes a minute."""
+    assert rows_together(cost(1.0, 0.0, tried=432.0), 432) == 2
+    wrong = cost(0.1, 0.0, tried=432.0)
+    rows = rows_together(wrong, 432)
+    for _ in range(40):
+        wrong = wrong.seen(rows * 432, 0.1 * rows)
+        assert rows_together(wrong, 432) <= 2
 
 
 def test_memory_bounds_the_rows_and_never_forbids_a_clip() -> None:

@@ -34,19 +34,21 @@ def test_one_point_gives_no_fixed_part() -> None:
     assert fitted([(100.0, 0.5)]) == (0.0, pytest.approx(0.005))
 
 
-def test_the_pace_follows_what_is_seen_and_one_hiccup_moves_it_little() -> None:
-    cost = Cost(0.01, 1e-4)
-    hiccup = cost.seen(100, 60.0)
-    assert 1.0 < hiccup.pace < 1.5
+def test_the_line_follows_the_latest_steps_and_one_hiccup_moves_it_little() -> None:
+    cost = Cost(tuple((frames, 0.01 + 1e-4 * frames) for frames in (22.0, 88.0, 432.0)))
+    for _ in range(20):
+        cost = cost.seen(432, 0.0532)
+    assert cost.seconds(432) == pytest.approx(0.0532)
+    assert cost.seen(432, 60.0).seconds(432) == pytest.approx(0.0532, rel=0.1)
     slower = cost
     for _ in range(100):
-        slower = slower.seen(100, 3 * cost.seconds(100))
-    assert slower.seconds(432) == pytest.approx(3 * cost.seconds(432), rel=0.01)
-    assert Cost(0.0, 0.0).seen(100, 1.0) == Cost(0.0, 0.0)
+        slower = slower.seen(432, 3 * 0.0532)
+    assert slower.seconds(432) == pytest.approx(3 * 0.0532, rel=0.1)
+    assert len(slower.latest) == 32
 
 
 def test_memory_that_was_not_enough_bounds_what_is_tried_again() -> None:
-    cost = Cost(0.01, 0.0).too_large(1000)
+    cost = Cost(((1000.0, 0.01),)).too_large(1000)
     assert cost.frames_in_memory == 500
     assert cost.too_large(2000).frames_in_memory == 500
 
@@ -62,7 +64,7 @@ class Clock:
 
 
 def test_an_engine_is_measured_within_its_budget(tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a slow device only the smallest work is tried; on a fast one the line and the memory are found."""
+    """On a slow device only the two smallest works are tried, once each; a fast one's line and memory are found."""
     engine, clock = load_engine(open_bundle(tiny_bundle_dir)), Clock()
 
     def slow_jump(z: object, t: list[float], *rest: object) -> object:
@@ -71,7 +73,8 @@ def test_an_engine_is_measured_within_its_budget(tiny_bundle_dir: Path, monkeypa
 
     monkeypatch.setattr(engine, "jump", slow_jump)
     costs = calibrate(engine, clock=clock)
-    assert costs.jump.fixed_seconds == 0.0 and clock.now == 4.0
+    assert clock.now == 2.0 + 8.0
+    assert costs.jump.line == (0.0, pytest.approx(2.0 / engine.spec.latent_frames(0.5)))
 
     def fast_jump(z: object, t: list[float], *rest: object) -> object:
         clock.now += 1e-3 + 1e-6 * len(t) * z.shape[-1]  # type: ignore[attr-defined]
@@ -79,7 +82,7 @@ def test_an_engine_is_measured_within_its_budget(tiny_bundle_dir: Path, monkeypa
 
     monkeypatch.setattr(engine, "jump", fast_jump)
     costs = calibrate(engine, lambda run: 10.0, clock=clock)
-    assert (costs.jump.fixed_seconds, costs.jump.seconds_per_frame) == pytest.approx((1e-3, 1e-6))
+    assert costs.jump.line == pytest.approx((1e-3, 1e-6))
     assert costs.jump.frames_in_memory == 0.5 * 10 * 4 * engine.spec.latent_frames(10.0)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from soundctm.engines.costs import Cost, Costs, fitted
+from soundctm.engines.costs import Cost, Costs
 from soundctm.engines.protocol import Engine
 
-_BUDGET_SECONDS = 0.3   # for all measurements together; the first of each kind is made whatever it takes
+_BUDGET_SECONDS = 0.3   # for all measurements together
+_FEWEST_POINTS = 2      # of each kind, whatever they take
 _BATCHES = (1, 4)       # rows
 _SHARE_OF_MEMORY = 0.5  # the rest is for what is measured wrongly, and for others
 
@@ -38,17 +41,18 @@ def calibrate(
         return engine.decode_tile(latents(rows, frames), [0] * rows, 0, [None] * rows)
 
     def measured(run: Callable[[int, int], object], share: Callable[[int], float]) -> Cost:
-        points: list[tuple[float, float]] = []
-        began = clock()
+        cost, began = Cost(()), clock()
         for _, rows, frames in works:
             work = rows * share(frames)
             left = _BUDGET_SECONDS / 2 - (clock() - began)
-            if points and 2 * points[-1][1] * work / points[-1][0] > left:
+            if len(cost.measured) >= _FEWEST_POINTS and cost.seconds(work) > left:
                 break
-            points.append((work, min(_timed(lambda: run(rows, frames), clock) for _ in range(2))))  # noqa: B023
-            largest = (rows, frames)
-        room = room_for(lambda: run(*largest))
-        return Cost(*fitted(points), frames_in_memory=_SHARE_OF_MEMORY * room * points[-1][0])
+            largest = partial(run, rows, frames)
+            seconds = _timed(largest, clock)
+            if 2 * seconds < left:  # the better of two: others use the machine too
+                seconds = min(seconds, _timed(largest, clock))
+            cost = replace(cost, measured=(*cost.measured, (work, seconds)))
+        return replace(cost, frames_in_memory=_SHARE_OF_MEMORY * room_for(largest) * cost.frames_tried)
 
     return Costs(measured(jump, float), measured(decode, lambda frames: frames / engine.decode_tiles(frames)))
 
@@ -56,4 +60,4 @@ def calibrate(
 def _timed(run: Callable[[], object], clock: Callable[[], float]) -> float:
     began = clock()
     run()
-    return max(clock() - began, 1e-9)
+    return clock() - began

@@ -6,36 +6,46 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-_NEWEST_WEIGHT = 0.1     # of one step in the pace
-_LARGEST_SURPRISE = 4.0  # one step may say so many times more or less than expected: others use the machine too
+_REMEMBERED_STEPS = 32
+_FADING_STEPS = 4  # after so many steps what was measured at the start counts half: it gives the shape, they the height
+
+Point = tuple[float, float]  # frames, seconds
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one batched step of `frames` = rows x latent frames: fixed_seconds + seconds_per_frame x frames.
+    """Of one batched step of `frames` = rows x latent frames: a line, fitted to what was measured when the engine was
+    loaded and to what the latest steps took.
 
-    `pace` says how many times slower than when it was measured the device works now. `frames_in_memory` is how many
-    frames the device's memory holds at once.
+    `frames_in_memory` is how many frames the device's memory holds at once.
     """
 
-    fixed_seconds: float
-    seconds_per_frame: float
+    measured: tuple[Point, ...]
+    latest: tuple[Point, ...] = ()
     frames_in_memory: float = math.inf
-    pace: float = 1.0
+
+    @cached_property
+    def line(self) -> tuple[float, float]:
+        """(seconds of a step, seconds more per frame)."""
+        fading = _FADING_STEPS / (_FADING_STEPS + len(self.latest))
+        return fitted(self.measured + self.latest, [fading] * len(self.measured) + [1.0] * len(self.latest))
 
     def seconds(self, frames: float) -> float:
-        return self.pace * (self.fixed_seconds + self.seconds_per_frame * frames)
+        fixed, per_frame = self.line
+        return fixed + per_frame * frames
+
+    @property
+    def frames_tried(self) -> float:
+        """The largest step so far, as far as it is remembered."""
+        return max(frames for frames, _ in self.measured + self.latest)
 
     def seen(self, frames: float, seconds: float) -> Cost:
         """After a step that took so long."""
-        expected = self.seconds(frames)
-        if expected <= 0.0:
-            return self
-        surprise = min(max(seconds / expected, 1 / _LARGEST_SURPRISE), _LARGEST_SURPRISE)
-        return dataclasses.replace(self, pace=self.pace * (1.0 + _NEWEST_WEIGHT * (surprise - 1.0)))
+        return dataclasses.replace(self, latest=(*self.latest, (frames, seconds))[-_REMEMBERED_STEPS:])
 
     def too_large(self, frames: float) -> Cost:
         """After a step for which the memory was not enough: at most half of it from now on."""
@@ -50,17 +60,22 @@ class Costs:
     decode: Cost
 
 
-def fitted(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """(fixed, per frame), both at least 0, of the line that misses the points (frames, seconds) by the smallest share.
+def fitted(points: Sequence[Point], weights: Sequence[float] | None = None) -> tuple[float, float]:
+    """(fixed, per frame), both at least 0, of the line that misses the points by the smallest shares of their seconds.
 
-    A single point tells nothing of the fixed part: it is 0 then.
+    Shares, so that one step that others slowed down a thousandfold counts no more than one slowed down twice. Points
+    of one size alone tell nothing of the fixed part: it is 0 then.
     """
     frames, seconds = np.array(points, np.float64).T
-    terms = np.stack([1 / seconds, frames / seconds])  # every point asks: terms . (fixed, per_frame) = 1
+    seconds = np.maximum(seconds, 1e-9)
+    weight = np.ones(len(points)) if weights is None else np.sqrt(weights)
+    ones, inverse, share = weight, weight / seconds, weight * frames / seconds
+    # every point asks: fixed * inverse + per_frame * share = ones
     if len(set(frames)) > 1:
-        fixed, per_frame = np.linalg.lstsq(terms.T, np.ones(len(seconds)), rcond=None)[0]
-        if fixed >= 0 and per_frame >= 0:
-            return float(fixed), float(per_frame)
-    fixed, per_frame = (float(term.sum() / (term @ term)) for term in terms)
-    flat = len(set(frames)) > 1 and np.square(terms[0] * fixed - 1).sum() < np.square(terms[1] * per_frame - 1).sum()
-    return (fixed, 0.0) if flat else (0.0, per_frame)
+        a, b, c, p, q = inverse @ inverse, inverse @ share, share @ share, inverse @ ones, share @ ones
+        determinant, fixed, per_frame = a * c - b * b, c * p - b * q, a * q - b * p
+        if determinant > 0 and fixed >= 0 and per_frame >= 0:
+            return float(fixed / determinant), float(per_frame / determinant)
+    fixed, per_frame = (float(term @ ones / (term @ term)) for term in (inverse, share))
+    misses = [np.square(fixed * inverse - ones).sum(), np.square(per_frame * share - ones).sum()]
+    return (fixed, 0.0) if len(set(frames)) > 1 and misses[0] < misses[1] else (0.0, per_frame)
