@@ -82,7 +82,7 @@ class ClipRecord:
     def findings(self) -> tuple[AudioFinding, ...]:
         found = {
             AudioFinding.SILENT: self.peak < _SILENCE_PEAK,
-            AudioFinding.CLIPPING: self.peak > 1.0,
+            AudioFinding.CLIPPING: self.peak >= 1.0,  # a decoder may limit itself to 1: it was cut there
             AudioFinding.UNFAMILIAR_PROMPT: self.familiarity is not None and self.familiarity.unfamiliar,
             AudioFinding.DC_OFFSET: abs(self.mean) > _LARGEST_MEAN,
             AudioFinding.SHORT: self.samples < self.asked_samples,

@@ -26,7 +26,7 @@ class Recipe:
 
 class AudioFinding(StrEnum):
     SILENT = "silent"      # the peak lies below -60 dBFS
-    CLIPPING = "clipping"  # samples lie above 0 dBFS; the float file holds them whole
+    CLIPPING = "clipping"  # samples lie at 0 dBFS, where some decoders cut, or above, held whole
     UNFAMILIAR_PROMPT = "unfamiliar_prompt"  # unlike anything the model was trained on; see `Clip.familiarity`
     DC_OFFSET = "dc_offset"  # the mean lies further than 0.01 from zero: it clicks where it is cut
     SHORT = "short"          # fewer samples than the recipe asks for

@@ -645,6 +645,17 @@ def test_after_the_end_a_call_says_so(opened: Callable[..., Room], bundle: Bundl
 # ---- findings ----
 
 
+@pytest.mark.parametrize(("peak", "found"), [(0.9999, False), (1.0, True), (1.5, True)])
+def test_samples_at_full_scale_were_cut_by_the_decoder(
+    opened: Callable[..., Room], bundle: Bundle, peak: float, found: bool
+) -> None:
+    engine = Engineered(bundle)
+    decode = engine.decode
+    engine.decode = lambda z, seeds: np.clip(4 * decode(z, seeds), -peak, peak)  # type: ignore
+    (order,) = opened(engine).asked(Order(bundle, Priority.PREVIEW, None, {}))
+    assert (AudioFinding.CLIPPING in order.clip.record.findings) == found
+
+
 def test_a_clip_says_what_was_found_about_it(opened: Callable[..., Room], bundle: Bundle) -> None:
     engine = Engineered(bundle)
     decode = engine.decode

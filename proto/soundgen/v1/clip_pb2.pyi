@@ -30,7 +30,9 @@ class _AudioFindingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AudioFin
     AUDIO_FINDING_SILENT: _AudioFinding.ValueType  # 1
     """The peak lies below -60 dBFS."""
     AUDIO_FINDING_CLIPPING: _AudioFinding.ValueType  # 2
-    """Samples lie above 0 dBFS. The file holds them whole (32-bit float); lower the gain before making it integer."""
+    """Samples lie at 0 dBFS, where some models' decoders cut them, or above it. What lies above, the file holds whole
+    (32-bit float); lower the gain before making it integer.
+    """
     AUDIO_FINDING_UNFAMILIAR_PROMPT: _AudioFinding.ValueType  # 3
     """The prompt is unlike anything the model was trained on: the clip is the nearest sound it could make. See
     Clip.familiarity.
@@ -49,7 +51,9 @@ AUDIO_FINDING_UNSPECIFIED: AudioFinding.ValueType  # 0
 AUDIO_FINDING_SILENT: AudioFinding.ValueType  # 1
 """The peak lies below -60 dBFS."""
 AUDIO_FINDING_CLIPPING: AudioFinding.ValueType  # 2
-"""Samples lie above 0 dBFS. The file holds them whole (32-bit float); lower the gain before making it integer."""
+"""Samples lie at 0 dBFS, where some models' decoders cut them, or above it. What lies above, the file holds whole
+(32-bit float); lower the gain before making it integer.
+"""
 AUDIO_FINDING_UNFAMILIAR_PROMPT: AudioFinding.ValueType  # 3
 """The prompt is unlike anything the model was trained on: the clip is the nearest sound it could make. See
 Clip.familiarity.
