@@ -9,15 +9,22 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import soundfile
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
 
 from command_line import lines, soundctm
 from running_daemon import PATIENCE_SECONDS, Gate, RunningDaemon, steered
+from scripted_daemon import ScriptedDaemon, failed, ready
 from soundctm.familiarity import Familiarity
 from soundgen.client import Client
+from soundgen.errors import DETAILS_KEY
+from soundgen.v1 import generation_service_pb2
 
 
 @pytest.fixture
@@ -155,22 +162,75 @@ def test_a_daemon_that_cannot_start_exits_3(tmp_path: Path, monkeypatch: pytest.
     assert "port is 'many' in the environment; allowed: " in lines(result)[-1]["message"]
 
 
-def test_ctrl_c_cancels_on_the_server_and_exits_130(models: Path) -> None:
-    gate = Gate()
+def ctrl_c(gate: Gate, *options: str) -> subprocess.CompletedProcess[str]:
+    """`soundctm generate`, interrupted in its first jump."""
     # as in a terminal: a shell that runs this test in the background would hand down an ignored SIGINT
     code = (
         "import signal, typer; from soundgen.cli import generate; "
         "signal.signal(signal.SIGINT, signal.default_int_handler); typer.run(generate)"
     )
+    command = [sys.executable, "-c", code, "rain", "--steps=16", "--seconds=0.5", "--json", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+        gate.wait_until_reached()
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+        return subprocess.CompletedProcess(command, process.returncode, output)
+
+
+def test_ctrl_c_cancels_on_the_server_and_exits_130(models: Path) -> None:
+    gate = Gate()
     with RunningDaemon(steered(gate.wait)) as daemon, Client() as client:
-        command = [sys.executable, "-c", code, "rain", "--steps=16", "--json"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
-            gate.wait_until_reached()
-            process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+        interrupted = ctrl_c(gate)
         daemon.wait_until_told_to_stop()
         gate.let_through(1000)
-        assert process.returncode == 130
-        assert json.loads(output.splitlines()[-1])["reason"] == "CANCELLED"
+        assert interrupted.returncode == 130
+        assert json.loads(interrupted.stdout.splitlines()[-1])["reason"] == "CANCELLED"
         list(client.generate("rain", seconds=0.5))
-        assert [clip.recipe.steps for clip in client.clips().clips] == [1]
+        assert [clip.recipe.steps for clip in client.clips().clips if clip.recipe] == [1]
+
+
+def test_ctrl_c_leaves_a_kept_clip_which_goes_on(models: Path) -> None:
+    gate = Gate()
+    with RunningDaemon(steered(gate.wait)), Client() as client:
+        interrupted = ctrl_c(gate, "--keep")
+        (job,) = client.jobs()
+        gate.let_through(1000)
+        assert interrupted.returncode == 130
+        assert "the clip goes on" in json.loads(interrupted.stdout.splitlines()[-1])["message"]
+        recipe = client.watch(job.clip_id).clip().recipe
+        assert recipe is not None
+        assert recipe.steps == 16
+
+
+@pytest.fixture
+def in_its_place(scripted: ScriptedDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScriptedDaemon:
+    """The scripted daemon, where commands look for one."""
+    (tmp_path / "a_token").write_text("x")
+    monkeypatch.setenv("SOUNDCTM_TOKEN_FILE", str(tmp_path / "a_token"))
+    monkeypatch.setenv("SOUNDCTM_SOCKET", scripted.address.removeprefix("unix:"))
+    return scripted
+
+
+def test_who_has_to_wait_is_told_how_long(in_its_place: ScriptedDaemon) -> None:
+    def full(request: Any, context: grpc.ServicerContext) -> None:
+        status = status_pb2.Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=2)))
+        context.set_trailing_metadata(((DETAILS_KEY, status.SerializeToString()),))
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full.")
+
+    in_its_place.answers["Generate"] = full
+    shown, scripts = soundctm("generate", "rain"), soundctm("generate", "rain", "--json")
+    assert shown.exit_code == scripts.exit_code == 4
+    assert "the queue is full. Try again in 2.0 s." in shown.stderr
+    assert lines(scripts)[-1]["retry_after_seconds"] == 2.0
+
+
+def test_a_variation_that_failed_is_told_beside_those_that_are_ready(in_its_place: ScriptedDaemon) -> None:
+    events = (failed("a", "NON_FINITE_AUDIO", "it has NaN"), ready("b"))
+    responses = [generation_service_pb2.GenerateVariationsResponse(event=event) for event in events]
+    in_its_place.answers["GenerateVariations"] = lambda request, context: responses
+    shown, scripts = (soundctm("generate", "rain", "--variations=2", *json_too) for json_too in ([], ["--json"]))
+    assert shown.exit_code == scripts.exit_code == 0
+    assert "variation failed: it has NaN" in shown.stdout
+    assert "id b," in shown.stdout
+    assert [line["event"] for line in lines(scripts)] == ["clip_failed", "clip_ready"]
