@@ -1,8 +1,8 @@
 """Where a sound comes from, as other programs read it, and as this one finds it again.
 
 A WAV file of ours carries: `bext` (Broadcast Wave, EBU Tech 3285: what, who, when, coding history), `iXML` (the same
-with the whole recipe, kept by many editors when they save) and `sctm`, the clip record. A FLAC file carries the recipe
-in a Vorbis comment. Readers skip what they do not know.
+with the whole recipe, kept by many editors when they save) and `sctm`, the clip record. A FLAC, Ogg or MP3 export
+carries the recipe in its comment, an AIFF one in `sctm`. Readers skip what they do not know.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import struct
 import time
-from collections.abc import Iterator
 from typing import BinaryIO
 from xml.etree import ElementTree
+
+import soundfile
 
 from soundctm.errors import InvalidRequestError
 from soundctm.recipe import Recipe
@@ -22,10 +23,9 @@ from soundctm_daemon.recipes import decode_recipe, encode_recipe
 
 RECORD_CHUNK, BEXT_CHUNK, IXML_CHUNK = b"sctm", b"bext", b"iXML"
 _ORIGINATOR = "soundctm-daw"
-_MOST_BYTES = 512 * 1024  # of a chunk or comment that is read: many times the longest recipe
+_MOST_BYTES = 512 * 1024  # of a chunk that is read: many times the longest recipe
 # description, originator, its reference, date, time, samples since midnight, version 1, no UMID, reserved
 _BEXT = struct.Struct("<256s32s32s10s8sQH64s190s")
-_VORBIS_COMMENTS, _LAST_BLOCK = 4, 0x80  # of a FLAC file's metadata blocks
 
 
 def bext_chunk(record: ClipRecord) -> bytes:
@@ -72,14 +72,14 @@ def read_record_chunk(stream: BinaryIO) -> ClipRecord:
 
 def find_recipe(stream: BinaryIO) -> tuple[str, Recipe] | None:
     """The model's name and the recipe that a file of any kind carries, None where it carries none that is sound."""
-    for find in (_in_record, _in_ixml, _in_flac):
+    for find in (_in_record, _in_ixml, _in_comment):
         stream.seek(0)
         try:
             found = find(stream)
             if found is not None:
                 require_sound_recipe(found[1])
                 return found
-        except (ValueError, InvalidRequestError, ElementTree.ParseError, struct.error):
+        except (ValueError, InvalidRequestError, ElementTree.ParseError, soundfile.LibsndfileError):
             continue
     return None
 
@@ -100,36 +100,9 @@ def _in_ixml(stream: BinaryIO) -> tuple[str, Recipe] | None:
     return None
 
 
-def _in_flac(stream: BinaryIO) -> tuple[str, Recipe] | None:
-    for comment in _vorbis_comments(stream):
-        try:
-            return decode_recipe(comment.partition("=")[2])
-        except InvalidRequestError:
-            continue  # a comment about something else
-    return None
-
-
-def _vorbis_comments(stream: BinaryIO) -> Iterator[str]:
-    """NAME=text of each. Raises ValueError, struct.error for what is no FLAC file, or a broken one."""
-    if stream.read(4) != b"fLaC":
-        return
-    kind = 0
-    while not kind & _LAST_BLOCK:
-        kind, high, low = struct.unpack(">BBH", stream.read(4))
-        size_bytes = high << 16 | low
-        if kind & ~_LAST_BLOCK != _VORBIS_COMMENTS:
-            stream.seek(size_bytes, 1)
-            continue
-        block = stream.read(min(size_bytes, _MOST_BYTES))
-        (vendor_bytes,) = struct.unpack_from("<I", block)
-        offset = 4 + vendor_bytes
-        (count,) = struct.unpack_from("<I", block, offset)
-        offset += 4
-        for _ in range(count):
-            (length,) = struct.unpack_from("<I", block, offset)
-            yield block[offset + 4 : offset + 4 + length].decode()
-            offset += 4 + length
-        return
+def _in_comment(stream: BinaryIO) -> tuple[str, Recipe] | None:
+    with soundfile.SoundFile(stream) as file:
+        return decode_recipe(file.comment)
 
 
 def _plain(text: str) -> str:

@@ -7,13 +7,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from running_daemon import RunningDaemon, steered
 from soundctm_daemon.files import write_durably
 from soundgen import types
 from soundgen.client import Client
-from soundgen.errors import DataLossError, ExhaustedError, PreconditionError
+from soundgen.errors import DataLossError, ExhaustedError, InvalidRequestError, PreconditionError
+from soundgen.formats import export
 
 
 def failing(number: int) -> Callable[[Path, bytes], None]:
@@ -59,3 +62,34 @@ def test_a_download_of_a_damaged_file_is_data_loss(models: Path, tmp_path: Path)
         with pytest.raises(DataLossError, match="cannot be read"):
             client.download(ready.clip_id, tmp_path / "copy.wav")
     assert not (tmp_path / "copy.wav").exists()
+
+
+def test_clips_made_brought_in_and_deleted_are_found_by_meaning(daemon: RunningDaemon, client: Client) -> None:
+    rain = client.generate("rain on a tin roof", seconds=0.5).clip()
+    dog = client.generate("dog barks", seconds=0.5).clip()
+    path = daemon.settings.clips_dir.parent / "heavy rain.wav"
+    soundfile.write(path, np.zeros(100, np.float32), 44100)
+    brought = client.import_clip(path)
+    hits = client.search_clips("rain on a tin roof")
+    assert (hits[0].clip.id, hits[0].similarity) == (rain.id, pytest.approx(1.0, abs=1e-5))
+    assert {hit.clip.id for hit in hits} == {rain.id, dog.id, brought.id}
+    client.delete_clip(rain.id)
+    assert {hit.clip.id for hit in client.search_clips("rain on a tin roof")} == {dog.id, brought.id}
+    assert {hit.clip.id for hit in client.search_clips(clip_id=dog.id)} == {brought.id}
+
+
+def test_an_export_brought_in_again_makes_the_same_clip(client: Client, tmp_path: Path) -> None:
+    made = client.generate("thunder", seconds=0.5, steps=2).clip()
+    for suffix in (".wav", ".flac", ".aiff", ".ogg", ".mp3"):
+        brought = client.import_clip(export(client, made.id, tmp_path / f"thunder{suffix}"))
+        assert brought.recipe == made.recipe, suffix
+    again = client.rerender(client.export_recipe(brought.id)).clip()
+    np.testing.assert_array_equal(soundfile.read(again.path)[0], soundfile.read(made.path)[0])
+
+
+def test_the_daemon_s_limits_hold_for_imports(models: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "long.wav", np.zeros(300_000, np.float32), 44100, subtype="FLOAT")
+    with RunningDaemon(steered(), import_limit_mb=1), Client() as client:
+        with pytest.raises(InvalidRequestError, match="import_limit_mb is 1"):
+            client.import_clip(tmp_path / "long.wav")
+        assert client.clips().clips == ()

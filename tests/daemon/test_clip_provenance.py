@@ -67,9 +67,11 @@ def test_the_broadcast_chunk_says_what_who_and_when() -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    ["rain", "é" * 300, "x" * 255 + "é", "a\0b\r\nc\x1b[0m",
-     "<RECIPE>&amp;]]></RECIPE><!ENTITY x>", "\ufffe\uffff", "🌧️" * 80],  # fmt: skip
-)
+    [
+        "rain", "é" * 300, "x" * 255 + "é", "a\0b\r\nc\x1b[0m", "<RECIPE>&amp;]]></RECIPE><!ENTITY x>", "\ufffe\uffff",
+        "🌧️" * 80,
+    ],
+)  # fmt: skip
 def test_texts_of_any_kind_are_held_and_told(prompt: str) -> None:
     made = prompted(prompt, label=prompt[:200])
     data = wav.encode(AUDIO, made)
@@ -89,14 +91,15 @@ def test_a_sound_from_outside_carries_no_recipe() -> None:
     assert ElementTree.fromstring(payload(data, b"iXML")).findtext("NOTE") == "door"
 
 
-def test_a_flac_file_carries_its_recipe_in_any_comment(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["FLAC", "OGG", "MP3"])
+def test_other_kinds_of_files_carry_the_recipe_in_their_comment(tmp_path: Path, kind: str) -> None:
     for text, expected in (
-        (encode_recipe("tiny", RECIPE), ("tiny", RECIPE)),
+        (json.dumps(json.loads(encode_recipe("tiny", RECIPE))), ("tiny", RECIPE)),
         ("rain", None),
         (json.dumps({"format": 1}), None),
     ):
-        path = tmp_path / "clip.flac"
-        with soundfile.SoundFile(path, "w", 44100, 1, format="FLAC") as file:
+        path = tmp_path / "clip"
+        with soundfile.SoundFile(path, "w", 44100, 1, format=kind) as file:
             file.title, file.comment = "a title", text
             file.write(AUDIO[0])
         with path.open("rb") as stream:
