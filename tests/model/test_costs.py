@@ -12,6 +12,7 @@ from soundctm.bundle import open_bundle
 from soundctm.engines.calibration import calibrate
 from soundctm.engines.costs import Cost, fitted
 from soundctm.engines.torch import load_engine
+from soundctm.errors import OutOfMemoryError
 
 
 @pytest.mark.parametrize(("fixed", "per_frame"), [(0.0, 2e-4), (5e-3, 1e-6), (0.01, 0.0)])
@@ -84,6 +85,23 @@ def test_an_engine_is_measured_within_its_budget(tiny_bundle_dir: Path, monkeypa
     costs = calibrate(engine, lambda run: 10.0, clock=clock)
     assert costs.jump.line == pytest.approx((1e-3, 1e-6))
     assert costs.jump.frames_in_memory == 0.5 * 10 * 4 * engine.spec.latent_frames(10.0)
+
+
+def test_a_batch_that_does_not_fit_is_found_while_measuring(
+    tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, most = load_engine(open_bundle(tiny_bundle_dir)), 3
+
+    def scarce_jump(z: object, t: list[float], *rest: object) -> object:
+        if len(t) > most:
+            raise OutOfMemoryError("no memory left for this much at once")
+        return z
+
+    monkeypatch.setattr(engine, "jump", scarce_jump)
+    assert calibrate(engine).jump.frames_in_memory == 4 * engine.spec.latent_frames(0.5) / 2
+    most = 0
+    with pytest.raises(OutOfMemoryError):
+        calibrate(engine)
 
 
 def test_a_real_engine_is_measured_once(tiny_bundle_dir: Path) -> None:

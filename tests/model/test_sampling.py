@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from soundctm.plan import Jump, Plan, make_plan
-from soundctm.sampling import guided, run_plan
+from soundctm.sampling import Cursor, guided, run_plan
 from soundctm.schedule import karras_sigmas
 from soundctm.spec import DiffusionSpec
 
@@ -124,6 +124,18 @@ def test_noise_is_asked_for_by_the_index_of_its_jump() -> None:
 
     run_plan(ideal_jump, np.ones(1), make_plan(4, 0.5, DIFFUSION), step_noise)
     assert asked == [0, 1, 2]
+
+
+def test_a_cursor_moves_by_one_jump_and_stays_as_it_was() -> None:
+    """So a step that failed can be made again."""
+    start_cursor = Cursor(make_plan(2, 0.5, DIFFUSION), np.ones(3))
+    first = start_cursor.landed(np.zeros(3), lambda index: np.full(3, float(index + 1)))
+    assert (start_cursor.done, first.done, first.finished) == (0, 1, False)
+    np.testing.assert_allclose(first.z, first.plan[0].noise_std)
+    last = first.landed(np.zeros(3), _no_noise)
+    assert last.finished and start_cursor.z.sum() == 3
+    with pytest.raises(IndexError):
+        last.jump  # noqa: B018
 
 
 def test_a_report_may_stop_the_run() -> None:

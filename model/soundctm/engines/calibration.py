@@ -12,6 +12,7 @@ import numpy as np
 
 from soundctm.engines.costs import Cost, Costs
 from soundctm.engines.protocol import Engine
+from soundctm.errors import OutOfMemoryError
 
 _BUDGET_SECONDS = 0.3   # for all measurements together
 _FEWEST_POINTS = 2      # of each kind, whatever they take
@@ -24,7 +25,10 @@ def calibrate(
     room_for: Callable[[Callable[[], object]], float] = lambda run: math.inf,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Costs:
-    """Measure an engine that is warm. `room_for(run)` tells how many times the memory that `run` takes is free."""
+    """Measure an engine that is warm. `room_for(run)` tells how many times the memory that `run` takes is free.
+
+    Raises OutOfMemoryError when there is not enough for the shortest clip.
+    """
     spec = engine.spec
     text, levels = engine.encode_text([""])[0], (spec.diffusion.sigma_max, spec.diffusion.sigma_min)
     shortest, longest = (spec.latent_frames(limit) for limit in (spec.ranges.min_seconds, spec.ranges.max_seconds))
@@ -47,11 +51,16 @@ def calibrate(
             left = _BUDGET_SECONDS / 2 - (clock() - began)
             if len(cost.measured) >= _FEWEST_POINTS and cost.seconds(work) > left:
                 break
-            largest = partial(run, rows, frames)
-            seconds = _timed(largest, clock)
-            if 2 * seconds < left:  # the better of two: others use the machine too
-                seconds = min(seconds, _timed(largest, clock))
-            cost = replace(cost, measured=(*cost.measured, (work, seconds)))
+            step = partial(run, rows, frames)
+            try:
+                seconds = _timed(step, clock)
+                if 2 * seconds < left:  # the better of two: others use the machine too
+                    seconds = min(seconds, _timed(step, clock))
+            except OutOfMemoryError:
+                if not cost.measured:
+                    raise
+                return cost.too_large(work)
+            cost, largest = replace(cost, measured=(*cost.measured, (work, seconds))), step
         return replace(cost, frames_in_memory=_SHARE_OF_MEMORY * room_for(largest) * cost.frames_tried)
 
     return Costs(measured(jump, float), measured(decode, lambda frames: frames / engine.decode_tiles(frames)))
