@@ -79,13 +79,13 @@ def edit_of(request: clip_service_pb2.UpdateClipRequest) -> Callable[[Edits], Ed
 def import_header_of(request: clip_service_pb2.ImportClipRequest, limit_mb: int) -> ImportHeader:
     """Of the first message. Raises InvalidRequestError."""
     if request.WhichOneof("part") != "header":
-        raise _invalid("header", "missing", "the first message is the header, all others are chunks")
+        raise invalid("header", "missing", "the first message is the header, all others are chunks")
     header = request.header
     if not 1 <= header.size_bytes <= limit_mb * _MB:
         allowed = f"1 to {limit_mb * _MB} bytes (import_limit_mb is {limit_mb})"
-        raise _invalid("header.size_bytes", str(header.size_bytes), allowed)
+        raise invalid("header.size_bytes", str(header.size_bytes), allowed)
     if header.sha256 and not _SHA256.fullmatch(header.sha256):
-        raise _invalid("header.sha256", repr(header.sha256[:80]), "empty, or 64 lower-case hexadecimal digits")
+        raise invalid("header.sha256", repr(header.sha256[:80]), "empty, or 64 lower-case hexadecimal digits")
     return ImportHeader(checked_label(header.label), header.size_bytes, header.sha256, checked_tags(header.tags))
 
 
@@ -94,9 +94,9 @@ def hits_of(request: clip_service_pb2.SearchClipsRequest) -> int:
     match request.WhichOneof("like"):
         case "text":
             if not _short("text", request.text).strip():
-                raise _invalid("text", "empty", f"1 to {_LONGEST_TEXT} characters that describe a sound")
+                raise invalid("text", "empty", f"1 to {_LONGEST_TEXT} characters that describe a sound")
         case None:
-            raise _invalid("like", "missing", "a text or the id of a clip")
+            raise invalid("like", "missing", "a text or the id of a clip")
     return _count("limit", request.limit, _DEFAULT_HITS, _MOST_HITS)
 
 
@@ -105,22 +105,22 @@ def _before(token: str, which: ClipFilter) -> int | None:
         return None
     found = _PAGE_TOKEN.fullmatch(token)
     if found is None:
-        raise _invalid("page_token", repr(token[:40]), "empty, or the next_page_token of the page before")
+        raise invalid("page_token", repr(token[:40]), "empty, or the next_page_token of the page before")
     if found[2] != which.fingerprint:
         allowed = "the next_page_token of the page before, with the filters of that page"
-        raise _invalid("page_token", repr(token), allowed)
+        raise invalid("page_token", repr(token), allowed)
     return int(found[1])
 
 
 def _count(field: str, value: int, default: int, most: int) -> int:
     if value > most:
-        raise _invalid(field, str(value), f"0 (takes {default}) to {most}")
+        raise invalid(field, str(value), f"0 (takes {default}) to {most}")
     return value or default
 
 
 def _short(field: str, text: str) -> str:
     if len(text) > _LONGEST_TEXT:
-        raise _invalid(field, f"{len(text)} characters long", f"at most {_LONGEST_TEXT} characters")
+        raise invalid(field, f"{len(text)} characters long", f"at most {_LONGEST_TEXT} characters")
     return text
 
 
@@ -130,9 +130,10 @@ def _nanoseconds(field: str, request: clip_service_pb2.ListClipsRequest) -> int 
         return None
     time: Timestamp = getattr(request, field)
     if not (_FIRST_SECOND <= time.seconds <= _LAST_SECOND and 0 <= time.nanos < 10**9):
-        raise _invalid(field, f"{time.seconds} s and {time.nanos} ns", "a time in the years 1 to 9999")
+        raise invalid(field, f"{time.seconds} s and {time.nanos} ns", "a time in the years 1 to 9999")
     return time.seconds * 10**9 + time.nanos
 
 
-def _invalid(field: str, value: str, allowed: str) -> InvalidRequestError:
+def invalid(field: str, value: str, allowed: str) -> InvalidRequestError:
+    """One field at fault."""
     return InvalidRequestError([FieldViolation(field, value, allowed)])

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from soundctm.errors import FieldViolation, InvalidRequestError
 from soundctm_daemon.clip import ClipOrigin, ClipRecord, StoredClip, new_clip_id
-from soundctm_daemon.clip_requests import ImportHeader, import_header_of
+from soundctm_daemon.clip_requests import ImportHeader, import_header_of, invalid
 from soundctm_daemon.files import library_error, partial_path
 from soundctm_daemon.library import Library
 from soundgen.v1 import clip_service_pb2
@@ -54,7 +53,7 @@ class Importer:
                 chunk = request.chunk
                 if request.WhichOneof("part") != "chunk" or len(chunk) > MOST_CHUNK_BYTES:
                     seen = f"{len(chunk)} bytes" if chunk else "a header"
-                    raise _invalid("chunk", seen, f"after the header, chunks of at most {MOST_CHUNK_BYTES} bytes")
+                    raise invalid("chunk", seen, f"after the header, chunks of at most {MOST_CHUNK_BYTES} bytes")
                 received += len(chunk)
                 if received > header.size_bytes:
                     break
@@ -62,9 +61,9 @@ class Importer:
                 await asyncio.to_thread(file.write, chunk)
         if received != header.size_bytes:
             seen = f"{'more than ' if received > header.size_bytes else ''}{min(received, header.size_bytes)} bytes"
-            raise _invalid("chunk", f"{seen} in all", f"{header.size_bytes} bytes, as header.size_bytes says")
+            raise invalid("chunk", f"{seen} in all", f"{header.size_bytes} bytes, as header.size_bytes says")
         if header.sha256 and digest.hexdigest() != header.sha256:
-            raise _invalid("header.sha256", header.sha256, f"that of the bytes received, {digest.hexdigest()}")
+            raise invalid("header.sha256", header.sha256, f"that of the bytes received, {digest.hexdigest()}")
 
     def _store(self, path: Path, header: ImportHeader, clip_id: str) -> StoredClip:
         from soundctm_daemon.sounds import read_sound  # soundfile is loaded with the first import
@@ -89,7 +88,3 @@ class Importer:
             tags=header.tags,
         )
         return self._library.add(record, sound.audio)
-
-
-def _invalid(field: str, value: str, allowed: str) -> InvalidRequestError:
-    return InvalidRequestError([FieldViolation(field, value, allowed)])
