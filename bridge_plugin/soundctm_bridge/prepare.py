@@ -1,4 +1,5 @@
-"""A stored clip made ready for a session: its rate, short fades, 24 bits, a name for file systems and for people."""
+"""A stored clip made ready for a session: no constant offset, its rate, short fades, 24 bits, a name for file systems
+and for people."""
 
 import os
 import re
@@ -19,6 +20,8 @@ from soundctm_bridge.errors import PreparationError
 Audio = npt.NDArray[np.float64]  # [samples, channels]
 
 _LARGEST_24_BIT = 1.0 - 2.0**-23
+_LARGEST_OFFSET = 0.01    # a mean further from zero than this is heard as a click where the clip is cut
+_OFFSET_FILTER_HZ = 10.0  # below all that is heard, and long settled within a clip
 _LONGEST_NAME = 60
 # UCS: CatID_FXName_CreatorID_SourceID. A generated sound has no recorded category: DSGNMisc is UCS's "designed".
 _CATEGORY_ID, _CREATOR_ID = "DSGNMisc", "SOUNDCTM"
@@ -57,12 +60,28 @@ def prepare_clip(source: Path, folder: Path, stem: str, rate_hz: int, fades: Fad
         raise PreparationError(f"the clip's audio {source} cannot be read: {error}", "generate it again") from error
     if audio.shape[0] == 0:
         raise PreparationError(f"the clip's audio {source} is empty", "generate it again")
-    ready = with_fades(resampled(audio, source_rate_hz, rate_hz), rate_hz, fades)
+    centred = without_offset(audio, source_rate_hz)
+    ready = with_fades(resampled(centred, source_rate_hz, rate_hz), rate_hz, fades)
     peak = float(np.max(np.abs(ready)))
     gain = min(1.0, _LARGEST_24_BIT / peak) if peak > 0 else 1.0
     path = folder / f"{stem}.wav"
     _write_whole(path, ready * gain, rate_hz)
     return Prepared(path, ready.shape[0], rate_hz, ready.shape[1], 20.0 * float(np.log10(gain)))
+
+
+def without_offset(audio: Audio, rate_hz: int) -> Audio:
+    """[samples, channels] as it is, unless its mean lies far from zero: then a high-pass filter takes that away.
+
+    A generated clip's offset may wander, which subtracting its mean would not cure. The mean goes first, so that the
+    filter need not settle from it.
+    """
+    mean = audio.mean(axis=0, keepdims=True)
+    if float(np.abs(mean).max()) <= _LARGEST_OFFSET:
+        return audio
+    from pedalboard import HighpassFilter  # takes a while to import, and few clips need it
+
+    filtered = HighpassFilter(_OFFSET_FILTER_HZ)((audio - mean).T.astype(np.float32), rate_hz)
+    return np.asarray(filtered.T, np.float64)
 
 
 def resampled_length(samples: int, from_hz: int, to_hz: int) -> int:

@@ -34,7 +34,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class EngineState:
-    """Of one bundle. `problem` says why the last load failed; `last_used_at` is on time.time's clock."""
+    """Of one bundle. `problem` says why the last load failed; `last_used_at` is on time.monotonic's clock."""
 
     phase: Phase
     problem: str = ""
@@ -135,7 +135,7 @@ class EnginePool:
             held = self._held.get(digest)
             if held is None:
                 return None
-            self._held[digest] = replace(held, last_used_at=time.time())
+            self._held[digest] = replace(held, last_used_at=time.monotonic())
             self._held.move_to_end(digest)
             return held.engine
 
@@ -153,7 +153,7 @@ class EnginePool:
         memory_bytes = self._measured[bundle.digest] = engine.memory_bytes
         with self._lock:
             del self._unheld[bundle.digest]
-            self._held[bundle.digest] = _Held(engine, memory_bytes, time.time())
+            self._held[bundle.digest] = _Held(engine, memory_bytes, time.monotonic())
             self._drop(self._victims(0, besides=bundle.digest))
         _log.info(
             "loaded model %s, %.0f MB, in %.2f s", bundle.spec.name, memory_bytes / _MB, time.perf_counter() - began

@@ -35,15 +35,15 @@ def status(
         typer.echo(f"{error.reason}: {error}", err=True)
         raise typer.Exit(_BAD_SETTINGS_EXIT_CODE) from error
     if not (once or as_json):
-        watch(lambda: look(settings), settings.preview_steps, Console(), lambda: time.sleep(every_seconds))
+        watch(lambda: look(settings), Console(), lambda: time.sleep(every_seconds))
         return
     snapshot = look(settings)
     if as_json:
         from soundgen.json_lines import to_json
 
-        typer.echo(to_json(as_data(snapshot, settings.preview_steps)))
+        typer.echo(to_json(as_data(snapshot)))
     else:
-        Console().print(draw(snapshot, settings.preview_steps))
+        Console().print(draw(snapshot))
     if snapshot.problem:
         raise typer.Exit(NOT_RUNNING_EXIT_CODE)
 
@@ -61,14 +61,14 @@ def look(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Sna
         return Snapshot(clock(), str(error))
 
 
-def watch(take: Callable[[], Snapshot], preview_steps: int, console: Console, pause: Callable[[], None]) -> None:
+def watch(take: Callable[[], Snapshot], console: Console, pause: Callable[[], None]) -> None:
     """Look, draw, pause, until Ctrl-C. A daemon that ends or starts meanwhile changes the picture, nothing else."""
     before: Snapshot | None = None
     with Live(console=console, auto_refresh=False) as live:
         try:
             while True:
                 now = take()
-                live.update(draw(now, preview_steps, jumps_per_second(before, now)), refresh=True)
+                live.update(draw(now, jumps_per_second(before, now)), refresh=True)
                 before = now
                 pause()
         except KeyboardInterrupt:

@@ -56,39 +56,36 @@ def jumps_per_second(before: Snapshot | None, now: Snapshot) -> float | None:
     return jumps / (now.at_seconds - before.at_seconds)
 
 
-def queue_by_kind(snapshot: Snapshot, preview_steps: int) -> dict[str, int]:
-    """Clips that wait: previews, which have at most `preview_steps` jumps, and longer ones."""
+def queue_by_kind(snapshot: Snapshot) -> dict[str, int]:
+    """Clips that wait."""
     waiting = snapshot.having(types.JobState.QUEUED)
-    previews = sum(job.recipe.steps <= preview_steps for job in waiting)
-    return {"previews": previews, "longer": len(waiting) - previews}
+    return {kind.value: sum(job.kind is kind for job in waiting) for kind in types.JobKind}
 
 
-def as_data(snapshot: Snapshot, preview_steps: int) -> dict[str, Any]:
+def as_data(snapshot: Snapshot) -> dict[str, Any]:
     """For programs; values as `soundgen.json_lines.to_json` takes them."""
     return {
         "answers": not snapshot.problem,
         "problem": snapshot.problem,
         "serving": snapshot.serving,
         "models": snapshot.models,
-        "queue": queue_by_kind(snapshot, preview_steps),
+        "queue": queue_by_kind(snapshot),
         "in_flight": snapshot.having(*_IN_FLIGHT),
         "ended": snapshot.having(types.JobState.READY, types.JobState.FAILED),
     }
 
 
-def draw(
-    snapshot: Snapshot, preview_steps: int, rate: float | None = None, now: datetime | None = None
-) -> RenderableType:
+def draw(snapshot: Snapshot, rate: float | None = None, now: datetime | None = None) -> RenderableType:
     """`rate` is jumps per second; `now` is what ages are told from."""
     if snapshot.problem:
         return Text(f"no daemon: {plain(snapshot.problem)}", style="red")
     now = now or datetime.now(UTC)
-    queue = queue_by_kind(snapshot, preview_steps)
+    waiting = ", ".join(f"{count} {kind}" for kind, count in queue_by_kind(snapshot).items())
     running = snapshot.having(types.JobState.RUNNING)
     state = "ready" if snapshot.serving else "its model is not loaded"
     head = Text.assemble(
         ("daemon ", "bold"), (state, "green" if snapshot.serving else "yellow"),
-        f"   making {len(running)}   waiting: {queue['previews']} previews, {queue['longer']} longer   ",
+        f"   making {len(running)}   waiting: {waiting}   ",
         "" if rate is None else f"{rate:.1f} jumps/s",
     )
     return Group(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from soundctm_daemon import wire
 from soundctm_daemon.clip import StoredClip
 from soundctm_daemon.job_table import JobState, JobView
-from soundctm_daemon.jobs import Failed, Job, JobEvent, JumpDone, Queued, Ready, Started
+from soundctm_daemon.jobs import Failed, Job, JobEvent, JumpDone, Priority, Queued, Ready, Started
 from soundgen.v1 import generation_service_pb2
 
 _STATES = {
@@ -13,6 +13,11 @@ _STATES = {
     JobState.RUNNING: generation_service_pb2.JOB_STATE_RUNNING,
     JobState.READY: generation_service_pb2.JOB_STATE_READY,
     JobState.FAILED: generation_service_pb2.JOB_STATE_FAILED,
+}
+_KINDS = {
+    Priority.PREVIEW: generation_service_pb2.JOB_KIND_PREVIEW,
+    Priority.REFINEMENT: generation_service_pb2.JOB_KIND_REFINEMENT,
+    Priority.BATCH: generation_service_pb2.JOB_KIND_BATCH,
 }
 
 
@@ -55,6 +60,7 @@ def job_message(view: JobView) -> generation_service_pb2.Job:
         jumps_total=view.jumps_total,
         reason="" if error is None else error.reason,
         message="" if error is None else str(error),
+        kind=_KINDS[job.priority],
     )
     message.created_at.FromMicroseconds(round(job.created_at * 1e6))
     return message

@@ -25,7 +25,7 @@ from soundctm.settings import models_dir
 
 DISTRIBUTION = "soundctm-daw"
 DISK_NEEDED_BYTES = 1 << 30
-_AUDIO_PACKAGES = ("soundfile", "soxr")
+_AUDIO_PACKAGES = ("soundfile", "soxr", "pedalboard")
 _GB = 1e9
 
 

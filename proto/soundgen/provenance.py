@@ -82,7 +82,8 @@ def _whole(stream: BinaryIO) -> bytes:
 
 
 def _in_ixml(payload: bytes | None) -> str | None:
-    if payload is None or b"<!" in payload:  # entities: nothing that writes iXML needs them, and they can blow up
+    # entities: nothing that writes iXML needs them, and they can blow up; of 16-bit text every other byte is 0
+    if payload is None or b"<!" in payload.replace(b"\0", b""):
         return None
     try:
         return ElementTree.fromstring(payload.rstrip(b"\0")).findtext("SOUNDCTM/RECIPE")

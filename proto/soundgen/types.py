@@ -154,6 +154,14 @@ class JobState(StrEnum):
     FAILED = "failed"
 
 
+class JobKind(StrEnum):
+    """What goes first: previews, then refinements, then batch work."""
+
+    PREVIEW = "preview"
+    REFINEMENT = "refinement"
+    BATCH = "batch"
+
+
 @dataclass(frozen=True)
 class Job:
     """One clip in flight, or one that ended within the last hour.
@@ -175,6 +183,7 @@ class Job:
     jumps_total: int
     reason: str
     message: str
+    kind: JobKind = JobKind.REFINEMENT
 
 
 @dataclass(frozen=True)

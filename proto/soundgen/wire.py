@@ -32,6 +32,11 @@ _JOB_STATES = {
     generation_service_pb2.JOB_STATE_READY: types.JobState.READY,
     generation_service_pb2.JOB_STATE_FAILED: types.JobState.FAILED,
 }
+_JOB_KINDS = {
+    generation_service_pb2.JOB_KIND_PREVIEW: types.JobKind.PREVIEW,
+    generation_service_pb2.JOB_KIND_REFINEMENT: types.JobKind.REFINEMENT,
+    generation_service_pb2.JOB_KIND_BATCH: types.JobKind.BATCH,
+}
 
 
 def event(message: generation_service_pb2.ClipEvent) -> types.ClipsEvent | None:
@@ -121,6 +126,7 @@ def job(message: generation_service_pb2.Job) -> types.Job:
         jumps_total=message.jumps_total,
         reason=message.reason,
         message=message.message,
+        kind=_JOB_KINDS.get(message.kind, types.JobKind.REFINEMENT),
     )
 
 

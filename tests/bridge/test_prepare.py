@@ -17,6 +17,7 @@ from soundctm_bridge.prepare import (
     resampled,
     resampled_length,
     with_fades,
+    without_offset,
 )
 
 
@@ -43,6 +44,19 @@ def test_conversion_keeps_a_tone_without_delay(from_hz: int, to_hz: int) -> None
 def test_the_session_rate_itself_is_left_alone() -> None:
     audio = tone(48_000, 0.1)
     assert resampled(audio, 48_000, 48_000) is audio
+
+
+def test_a_wandering_offset_is_filtered_away_and_the_tone_stays() -> None:
+    wandering = np.linspace(0.05, 0.15, 44_100)[:, np.newaxis]
+    out, wanted = without_offset(tone(44_100, 1.0) + wandering, 44_100), tone(44_100, 1.0)
+    inner = slice(4_410, -4_410)
+    assert abs(float(out[inner].mean())) < 0.005
+    assert np.sqrt(np.mean((out[inner] - wanted[inner]) ** 2)) < 0.05 * np.sqrt(np.mean(wanted**2))
+
+
+def test_a_clip_without_an_offset_is_left_alone() -> None:
+    audio = tone(44_100, 0.5) + 0.005
+    assert without_offset(audio, 44_100) is audio
 
 
 def test_fades_begin_and_end_in_silence_and_touch_nothing_else() -> None:

@@ -30,6 +30,7 @@ def test_in_flight_the_running_one_comes_first_then_those_that_wait() -> None:
             ("preview", "id-preview", contract.JOB_STATE_QUEUED),
             ("refinement", "id-refinement", contract.JOB_STATE_QUEUED),
         ]
+        assert [job.kind for job in waiting] == [contract.JOB_KIND_PREVIEW, contract.JOB_KIND_REFINEMENT]
         assert [job.position for job in waiting] == sorted(job.position for job in waiting)
         assert 0 < running.created_at.seconds <= time.time()
         assert api.jobs(include_ended=True) == [running, *waiting]

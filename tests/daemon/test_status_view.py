@@ -35,7 +35,7 @@ def job(
 ) -> types.Job:
     return types.Job(
         clip_id, state, dataclasses.replace(RECIPE, steps=steps), label, None, "", "", NOW - timedelta(seconds=9),
-        3, done, steps, reason, "",
+        3, done, steps, reason, "", types.JobKind.PREVIEW if steps == 1 else types.JobKind.REFINEMENT,
     )
 
 
@@ -49,14 +49,14 @@ BUSY = Snapshot(
 
 def drawn(snapshot: Snapshot, rate: float | None = None) -> str:
     console = Console(file=io.StringIO(), width=120)
-    console.print(draw(snapshot, 4, rate, NOW))
+    console.print(draw(snapshot, rate, NOW))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def test_it_shows_models_queue_clips_and_speed() -> None:
     text = drawn(BUSY, 12.34)
-    assert "daemon ready   making 1   waiting: 1 previews, 1 longer   12.3 jumps/s" in text
+    assert "daemon ready   making 1   waiting: 1 preview, 1 refinement, 0 batch   12.3 jumps/s" in text
     rows = [line.split() for line in text.splitlines()]
     assert ["starter", "loaded", "123", "MB", "Apache-2.0"] in rows
     assert ["heavy", "rain", "0/1", "3", "before", "it", "bb", "-"] in rows
@@ -95,9 +95,8 @@ def test_jumps_per_second_are_those_between_two_looks() -> None:
 
 
 def test_previews_are_what_the_daemon_makes_first() -> None:
-    assert queue_by_kind(BUSY, 4) == {"previews": 1, "longer": 1}
-    assert queue_by_kind(BUSY, 16) == {"previews": 2, "longer": 0}
-    assert [found.clip_id for found in as_data(BUSY, 4)["ended"]] == ["dd", "ee"]
+    assert queue_by_kind(BUSY) == {"preview": 1, "refinement": 1, "batch": 0}
+    assert [found.clip_id for found in as_data(BUSY)["ended"]] == ["dd", "ee"]
 
 
 def test_watching_goes_on_when_the_daemon_goes_and_comes() -> None:
@@ -110,10 +109,10 @@ def test_watching_goes_on_when_the_daemon_goes_and_comes() -> None:
             raise KeyboardInterrupt
         left.pop()
 
-    watch(lambda: next(looks), 4, console, pause)
+    watch(lambda: next(looks), console, pause)
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()
-    assert shown.index("daemon") < shown.index("no daemon: nobody answers") < shown.rindex("waiting: 1 previews")
+    assert shown.index("daemon") < shown.index("no daemon: nobody answers") < shown.rindex("waiting: 1 preview")
     assert next(looks, None) is None
 
 

@@ -49,6 +49,30 @@ JOB_STATE_READY: JobState.ValueType  # 3
 JOB_STATE_FAILED: JobState.ValueType  # 4
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
+class _JobKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_KIND_UNSPECIFIED: _JobKind.ValueType  # 0
+    JOB_KIND_PREVIEW: _JobKind.ValueType  # 1
+    """Few jumps, and somebody waits at it."""
+    JOB_KIND_REFINEMENT: _JobKind.ValueType  # 2
+    JOB_KIND_BATCH: _JobKind.ValueType  # 3
+    """Nobody waits at it."""
+
+class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper):
+    """What goes first: previews, then refinements, then batch work."""
+
+JOB_KIND_UNSPECIFIED: JobKind.ValueType  # 0
+JOB_KIND_PREVIEW: JobKind.ValueType  # 1
+"""Few jumps, and somebody waits at it."""
+JOB_KIND_REFINEMENT: JobKind.ValueType  # 2
+JOB_KIND_BATCH: JobKind.ValueType  # 3
+"""Nobody waits at it."""
+Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
+
 @_typing.final
 class GenerateRequest(_message.Message):
     """Absent fields take the model's defaults. Ranges are the model's own: see Model.ranges."""
@@ -513,6 +537,7 @@ class Job(_message.Message):
     JUMPS_TOTAL_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     clip_id: _builtins.str
     state: Global___JobState.ValueType
     label: _builtins.str
@@ -528,6 +553,7 @@ class Job(_message.Message):
     reason: _builtins.str
     """As in Failed; empty unless failed."""
     message: _builtins.str
+    kind: Global___JobKind.ValueType
     @_builtins.property
     def recipe(self) -> _clip_pb2.Recipe: ...
     @_builtins.property
@@ -548,10 +574,11 @@ class Job(_message.Message):
         jumps_total: _builtins.int = ...,
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
+        kind: Global___JobKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "recipe", b"recipe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "clip_id", b"clip_id", "created_at", b"created_at", "jumps_done", b"jumps_done", "jumps_total", b"jumps_total", "label", b"label", "message", b"message", "parent_id", b"parent_id", "position", b"position", "reason", b"reason", "recipe", b"recipe", "request_id", b"request_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "clip_id", b"clip_id", "created_at", b"created_at", "jumps_done", b"jumps_done", "jumps_total", b"jumps_total", "kind", b"kind", "label", b"label", "message", b"message", "parent_id", b"parent_id", "position", b"position", "reason", b"reason", "recipe", b"recipe", "request_id", b"request_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
