@@ -128,12 +128,13 @@ class Worker(threading.Thread):
     def _boarded(self, chosen: Sequence[Candidate]) -> list[Flight]:
         """The flights of those chosen; who waited begins now."""
         waiting = {waiting.job.clip_id: waiting for waiting in self._scheduler.waiting()}
-        began = time.perf_counter()
         flights: list[Flight] = []
+        began: float | None = None  # when the first of them did
         for candidate in chosen:
             flight = self._flights.get(candidate.clip_id)
-            in_time = not flights or time.perf_counter() - began < _BEGIN_SECONDS
+            in_time = began is None or time.perf_counter() - began < _BEGIN_SECONDS
             if flight is None and candidate.clip_id in waiting and in_time:
+                began = began or time.perf_counter()
                 flight = self._begun(waiting[candidate.clip_id])
             if flight is not None:
                 flights.append(flight)

@@ -25,7 +25,7 @@ from soundctm.errors import CancelledError, NonFiniteAudioError, OutOfMemoryErro
 from soundctm.licences import AcceptedLicences
 from soundctm.recipe import make_recipe
 from soundctm.render import render
-from soundctm_daemon import flight
+from soundctm_daemon import flight, worker
 from soundctm_daemon.catalogue import Catalogue
 from soundctm_daemon.clip import AudioFinding, StoredClip, new_clip_id
 from soundctm_daemon.engines import EnginePool, States
@@ -152,6 +152,12 @@ class Engineered(SteeredEngine):
         samples = audio.shape[-1]
         part = audio[..., samples * index // self._tiles : samples * (index + 1) // self._tiles]
         return part, [index + 1] * len(seeds)
+
+
+@pytest.fixture(autouse=True)
+def _time_to_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine too, everybody chosen begins in the same tick."""
+    monkeypatch.setattr(worker, "_BEGIN_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -393,6 +399,19 @@ def test_a_clip_is_cancelled_before_its_next_tile(opened: Callable[..., Room], b
     assert isinstance(order.error, CancelledError)
     assert len(engine.tiles) == 1
     assert room.library.page(10, None)[0] == []
+
+
+def test_a_tick_spends_little_on_clips_that_begin_in_it(
+    opened: Callable[..., Room], bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_BEGIN_SECONDS", 0.0)
+    engine, gate = Engineered(bundle, ALL_TOGETHER), Gate()
+    room = opened(engine)
+    first = held(room, engine, gate)
+    orders = room.asked(*(room.order(prompt=str(k), steps=3) for k in range(3)))
+    gate.let_through()
+    assert first.clip and all(order.clip for order in orders)
+    assert engine.jumps[1:4] == [["0"], ["0", "1"], ["0", "1", "2"]]
 
 
 def test_cancelling_one_of_a_batch_leaves_the_others(opened: Callable[..., Room], bundle: Bundle) -> None:
