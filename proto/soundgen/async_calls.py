@@ -70,13 +70,20 @@ class AsyncCalls:
         await self._channel.close()
 
     async def _ask(self, call: calls.Call[_Value], timeout_seconds: float | None = None) -> _Value:
-        seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
+        patience = Patience(self._timeout_seconds if timeout_seconds is None else timeout_seconds, 0.0)
         method = self._methods[call.method]
-        try:
-            response = await method(call.request, timeout=seconds, metadata=self.connection.metadata)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self.connection.target) from error
-        return call.decode(response)
+        while True:
+            try:
+                response = await method(
+                    call.request, timeout=patience.remaining_seconds(), metadata=self.connection.metadata
+                )
+                return call.decode(response)
+            except grpc.RpcError as error:
+                problem = from_rpc_error(error, self.connection.target)
+                wait_seconds = patience.wait_seconds(problem) if call.repeatable else None
+                if wait_seconds is None:
+                    raise problem from error
+            await asyncio.sleep(wait_seconds)
 
     def _of_one(self, request: Message, timeout_seconds: float) -> AsyncEvents[types.Event]:
         events = self._events(request, Following(several=False), timeout_seconds)

@@ -37,6 +37,11 @@ class Call(Generic[Value]):
     request: Message | Iterator[Message]
     decode: Callable[[Any], Value]
 
+    @property
+    def repeatable(self) -> bool:
+        """It may be sent again where nobody answered; an upload's parts are gone by then."""
+        return isinstance(self.request, Message)
+
     @classmethod
     def of(cls, request: Message, decode: Callable[[Any], Value]) -> Call[Value]:
         return cls(method_of(request), request, decode)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,24 +14,9 @@ from soundgen.tls import Tls, is_loopback, read_authorities, read_identity
 UNARY_TIMEOUT_SECONDS = 10.0
 GENERATE_TIMEOUT_SECONDS = 600.0  # a queue of refinements on a slow machine; the daemon cancels what it outlives
 
-# A call that never reached the daemon is sent again: 4 tries, 0.1 s to 1 s apart.
-_SERVICE_CONFIG = {
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ]
-}
-
 CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    # gRPC 1.85's own retries leave calls hanging, deadline or not, when a daemon is killed: see soundgen.patience
+    ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),     # a proxy of the environment cannot reach a socket of this machine
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),

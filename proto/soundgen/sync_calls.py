@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -71,10 +71,19 @@ class SyncCalls:
         self._channel.close()
 
     def _ask(self, call: calls.Call[_Value], timeout_seconds: float | None = None) -> _Value:
-        seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
-        with self._translated():
-            response = self._methods[call.method](call.request, timeout=seconds, metadata=self.connection.metadata)
-        return call.decode(response)
+        patience = Patience(self._timeout_seconds if timeout_seconds is None else timeout_seconds, 0.0)
+        while True:
+            try:
+                response = self._methods[call.method](
+                    call.request, timeout=patience.remaining_seconds(), metadata=self.connection.metadata
+                )
+                return call.decode(response)
+            except grpc.RpcError as error:
+                problem = from_rpc_error(error, self.connection.target)
+                wait_seconds = patience.wait_seconds(problem) if call.repeatable else None
+                if wait_seconds is None:
+                    raise problem from error
+            time.sleep(wait_seconds)
 
     def _of_one(self, request: Message, timeout_seconds: float) -> Events[types.Event]:
         return Events(cast(Generator[types.Event], self._events(request, Following(several=False), timeout_seconds)))
@@ -110,10 +119,3 @@ class SyncCalls:
             finally:
                 call.cancel()
             time.sleep(wait_seconds)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self.connection.target) from error

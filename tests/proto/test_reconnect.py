@@ -16,6 +16,7 @@ from scripted_daemon import ScriptedDaemon, failed, jump, queued, ready, started
 from soundgen import errors, types
 from soundgen.async_client import AsyncClient
 from soundgen.client import Client
+from soundgen.connection import CHANNEL_OPTIONS
 from soundgen.patience import Patience
 from soundgen.v1 import clip_service_pb2, generation_service_pb2
 
@@ -244,3 +245,18 @@ def test_the_daemon_says_how_long_to_wait() -> None:
     patience.rewarded()
     assert patience.wait_seconds(errors.DaemonUnreachableError("stopping", retry_after_seconds=7.0)) == 7.0
     assert patience.wait_seconds(errors.DaemonUnreachableError("stopping", retry_after_seconds=31.0)) is None
+
+
+def test_a_call_that_reaches_nobody_is_tried_four_times_and_one_that_is_refused_once() -> None:
+    clock = Clock()
+    patience = Patience(600.0, 5.0, clock)
+    assert [patience.wait_seconds(LOST) for _ in range(4)] == [0.1, 0.2, 0.4, None]
+    refused = errors.DaemonUnreachableError("stopping", reason="DAEMON_STOPPING", retry_after_seconds=1.0)
+    assert Patience(600.0, 5.0, clock).wait_seconds(refused) is None
+    assert Patience(0.05, 5.0, clock).wait_seconds(LOST) is None
+
+
+def test_grpc_itself_tries_nothing_again() -> None:
+    """With its own retries on, calls that begin while a daemon dies hang for ever, whatever their deadline."""
+    assert dict(CHANNEL_OPTIONS)["grpc.enable_retries"] == 0
+    assert "grpc.service_config" not in dict(CHANNEL_OPTIONS)
