@@ -19,6 +19,7 @@ from soundctm_daemon.errors import (
     LibraryError,
     LibraryLockedError,
 )
+from soundctm_daemon.seals import broken_seals, seal
 
 _NEWER_THAN_ALL = 2**63 - 1
 BUSY_SECONDS = 5.0  # how long another process may hold the database before a call fails
@@ -82,7 +83,7 @@ class Database:
         self._connection = connection  # so that close() reaches it when a pragma fails
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if answer != "ok":
             raise DatabaseDamagedError(f"{self._path}: {answer}")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -94,6 +95,8 @@ class Database:
         if version < VERSION:
             with _transaction(connection):
                 bring_up_to_date(connection, version)
+        if broken := broken_seals(connection):
+            raise DatabaseDamagedError(f"{self._path}: {len(broken)} rows are not what was stored (row {broken[0]})")
         return connection
 
     def close(self) -> None:
@@ -108,12 +111,14 @@ class Database:
             connection.execute(f"INSERT INTO clips ({_COLUMNS}) VALUES ({_PLACES})", values)
             if embedding is not None:
                 _embed(connection, row.id, embedding)
+            seal(connection, row.id)
 
     def update_file(self, clip_id: str, *, modified_ns: int, problem: str) -> None:
         with self._writing() as connection:
             connection.execute(
                 "UPDATE clips SET modified_ns = ?, problem = ? WHERE id = ?", (modified_ns, problem, clip_id)
             )
+            seal(connection, clip_id)
 
     def update_edits(self, clip_id: str, edits: Edits, words: str, *, keep_embedding: bool) -> None:
         """`keep_embedding` False: the clip's description has changed."""
@@ -124,6 +129,7 @@ class Database:
             )
             if not keep_embedding:
                 connection.execute("UPDATE clips SET embedding = NULL, embedded_by = '' WHERE id = ?", (clip_id,))
+            seal(connection, clip_id)
 
     def delete(self, clip_id: str) -> None:
         with self._writing() as connection:
@@ -230,7 +236,7 @@ def _edit_values(edits: Edits) -> tuple[Any, ...]:
 
 
 def _library_error(error: sqlite3.Error, path: Path) -> LibraryError:
-    match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the low byte is the primary code
+    match getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF:  # the low byte is the primary code
         case sqlite3.SQLITE_FULL:
             return DiskFullError(f"the disk that holds {path} is full. Free some space and ask again.")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
@@ -243,7 +249,8 @@ def _library_error(error: sqlite3.Error, path: Path) -> LibraryError:
                 f"the clip library {path} is held by another program ({error}). Close what has it open, a database "
                 "browser perhaps, and ask again."
             )
-        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+        # SQLITE_ERROR: the tables are not ours any more; SQLITE_OK: Python's own, of text that is no UTF-8
+        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_ERROR | sqlite3.SQLITE_OK:
             return DatabaseDamagedError(
                 f"the clip library {path} is damaged ({error}). Stop the daemon and start it again: it moves the "
                 "database aside and takes every clip up again from its WAV file."

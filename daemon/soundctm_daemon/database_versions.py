@@ -6,8 +6,9 @@ import json
 import sqlite3
 
 from soundctm_daemon.clip_filter import folded
+from soundctm_daemon.seals import seal_all
 
-VERSION = 2
+VERSION = 3
 
 _SCHEMA_OF_1 = """
 CREATE TABLE clips (
@@ -40,6 +41,9 @@ def bring_up_to_date(connection: sqlite3.Connection, version: int) -> None:
         connection.execute(_SCHEMA_OF_1)
     if version < 2:
         _from_1_to_2(connection)
+    if version < 3:
+        connection.execute("ALTER TABLE clips ADD COLUMN seal TEXT NOT NULL DEFAULT ''")  # see soundctm_daemon.seals
+        seal_all(connection)
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 

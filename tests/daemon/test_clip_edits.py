@@ -15,6 +15,7 @@ import pytest
 from soundctm.errors import InvalidRequestError
 from soundctm_daemon.clip import AudioFinding, ClipOrigin, ClipRecord, StoredClip
 from soundctm_daemon.clip_filter import ClipFilter
+from soundctm_daemon.database_versions import VERSION
 from soundctm_daemon.edits import Edits, checked_tags
 from soundctm_daemon.errors import ClipNotFoundError, LibraryError
 from soundctm_daemon.library import DATABASE_NAME, Library, open_library
@@ -233,7 +234,7 @@ def test_a_library_of_version_1_is_taken_over(tmp_path: Path) -> None:
     assert listed(library, ClipFilter(after_us=1_000_000_001_000_000)) == [stored[2]]
     assert say(library, stored[1], **SAID).edits == Edits(**SAID)
     library.close()
-    assert sqlite3.connect(tmp_path / DATABASE_NAME).execute("PRAGMA user_version").fetchone() == (2,)
+    assert sqlite3.connect(tmp_path / DATABASE_NAME).execute("PRAGMA user_version").fetchone() == (VERSION,)
 
 
 def as_of_version_1(text: str) -> str:
