@@ -18,6 +18,25 @@ def tiny_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny").path
 
 
+@pytest.fixture(scope="session")
+def tiniest_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `exported_tiny_dir` was exported from."""
+    from tiny import TINIEST_SPEC, write_tiny_bundle
+
+    return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiniest", spec=TINIEST_SPEC).path
+
+
+@pytest.fixture(scope="session")
+def exported_tiny_dir(tiniest_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle and its graphs in float32; copy it before you damage it."""
+    from soundctm_export.export import export_onnx
+    from soundctm_export.settings import ExportSettings
+
+    out = tmp_path_factory.mktemp("exported") / "tiny"
+    export_onnx(ExportSettings(str(tiniest_bundle_dir), out))
+    return out
+
+
 @pytest.fixture(autouse=True)
 def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees or touches the user's own models, clips, socket or token."""

@@ -5,7 +5,9 @@ SoundCTMError
 ├── BundleError             a model folder cannot be used
 │   ├── BundleNotFoundError     no such model
 │   ├── DigestMismatchError     a file is not the one the bundle's checksums name
-│   └── TensorMismatchError     tensors are missing, left over or of another shape
+│   ├── TensorMismatchError     tensors are missing, left over or of another shape
+│   ├── GraphError              an exported graph cannot be loaded, or fails
+│   └── ProviderMissingError    what exported graphs are to run on cannot be had
 ├── LicenceNotAcceptedError a model's licence forbids some uses and nobody has accepted it yet
 ├── LicenceNotKeptError     that it was accepted cannot be written down
 ├── FetchError              published files cannot be brought here
@@ -97,6 +99,14 @@ class TensorMismatchError(BundleError):
             if names
         ]
         super().__init__(f"{where}: the tensors do not fit the network described: {'; '.join(parts)}")
+
+
+class GraphError(BundleError):
+    reason = "GRAPH_UNUSABLE"
+
+
+class ProviderMissingError(BundleError):
+    reason = "PROVIDER_MISSING"
 
 
 class LicenceNotAcceptedError(SoundCTMError):

@@ -76,12 +76,12 @@ class ClapText:
         encoder = roberta_spec(**options)
         self.dim = spec.dim
         self.network = load_into(lambda: ClapNetwork(encoder, projection_dim), tensors, "text encoder (CLAP)")
-        self._tokenize = PromptTokenizer(tokenizer_json, PROMPT_IDS, PAD_ID)
+        self.tokenize = PromptTokenizer(tokenizer_json, PROMPT_IDS, PAD_ID)
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """(tokens float32 [B, 1, dim], mask bool [B, 1], all True). One prompt at a time, as in `MiniLMText`."""
         device = self.network.text_branch.embeddings.LayerNorm.weight.device
-        rows = [self.network(*(tensor.to(device) for tensor in self._tokenize(prompt))) for prompt in prompts]
+        rows = [self.network(*(tensor.to(device) for tensor in self.tokenize(prompt))) for prompt in prompts]
         tokens = torch.stack(rows)
         return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=device)

@@ -61,7 +61,7 @@ class MiniLMText:
         self.max_tokens = spec.max_tokens
         self.dim = spec.dim
         self.network = load_into(lambda: Encoder(encoder), dequantise_matrices(tensors), "text encoder (MiniLM)")
-        self._tokenize = PromptTokenizer(tokenizer_json, spec.max_tokens, _PAD_ID)
+        self.tokenize = PromptTokenizer(tokenizer_json, spec.max_tokens, _PAD_ID)
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,7 @@ class MiniLMText:
         device = self.network.embeddings.LayerNorm.weight.device
         tokens, masks = [], []
         for prompt in prompts:
-            ids, mask = (tensor.to(device) for tensor in self._tokenize(prompt))
+            ids, mask = (tensor.to(device) for tensor in self.tokenize(prompt))
             tokens.append(self.network(ids, mask) * mask[..., None])
             masks.append(mask)
         return torch.cat(tokens), torch.cat(masks)

@@ -7,12 +7,17 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from soundctm.text.tokens import PromptTokenizer
+
 
 class TextEncoder(Protocol):
     """Prompts -> tokens. A prompt's rows do not depend on which prompts are encoded beside it."""
 
     @property
     def network(self) -> nn.Module: ...
+
+    @property
+    def tokenize(self) -> PromptTokenizer: ...
 
     @property
     def max_tokens(self) -> int: ...

@@ -1,41 +1,17 @@
-"""Prompt -> padded token ids, from a tokenizer.json."""
+"""Prompt -> padded token ids, as tensors."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
-from soundctm.errors import BundleError
+from soundctm.text.prompt_ids import PromptIds
 
 
-class PromptTokenizer:
-    """Ids of one prompt, cut and padded to `max_tokens`. Special tokens come from the file's own template."""
-
-    def __init__(self, tokenizer_json: Path, max_tokens: int, pad_id: int) -> None:
-        """Raises BundleError when the file is absent or is not a tokenizer."""
-        try:
-            text = tokenizer_json.read_text(encoding="utf-8")
-            self._tokenizer = Tokenizer.from_str(text)
-        # the tokenizers library raises plain Exception for text it cannot parse
-        except Exception as error:
-            raise BundleError(
-                f"{tokenizer_json} is not a usable tokenizer: {error}. Install the bundle again."
-            ) from error
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_tokens)
-        self.max_tokens = max_tokens
-        self._pad_id = pad_id
-
-    @property
-    def vocab_size(self) -> int:
-        return self._tokenizer.get_vocab_size()
+class PromptTokenizer(PromptIds):
+    """Ids of one prompt, cut and padded to `max_tokens`."""
 
     def __call__(self, prompt: str) -> tuple[Tensor, Tensor]:
         """(ids int64 [1, max_tokens], mask bool [1, max_tokens], True = real)."""
-        ids = self._tokenizer.encode(prompt).ids
-        padded = ids + [self._pad_id] * (self.max_tokens - len(ids))
-        mask = torch.arange(self.max_tokens) < len(ids)
-        return torch.tensor([padded]), mask[None]
+        ids, mask = self.arrays(prompt)
+        return torch.from_numpy(ids), torch.from_numpy(mask)

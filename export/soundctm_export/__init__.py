@@ -1,0 +1,1 @@
+"""The export room: a bundle becomes graphs that other runtimes run."""

@@ -1,0 +1,98 @@
+"""Graphs in ONNX Runtime: where they run, and how they fail. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from numpy.typing import NDArray
+
+from soundctm.errors import GraphError, OutOfMemoryError, ProviderMissingError
+from soundctm.exports import Exports, Role
+
+_OUT_OF_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "out of memory")
+
+Arrays = Mapping[str, NDArray[Any]]  # by the names of a graph's inputs or outputs
+
+
+class Provider(StrEnum):
+    """Where ONNX Runtime computes; the values are its own names."""
+
+    CPU = "CPUExecutionProvider"
+    CUDA = "CUDAExecutionProvider"
+    TENSORRT = "TensorrtExecutionProvider"
+
+
+# What may run the nodes that a provider has no kernel for.
+_WITH: Mapping[Provider, tuple[Provider, ...]] = {
+    Provider.CPU: (),
+    Provider.CUDA: (Provider.CPU,),
+    Provider.TENSORRT: (Provider.CUDA, Provider.CPU),
+}
+
+
+class Graph:
+    """A session whose inputs and outputs go by name."""
+
+    def __init__(self, role: Role, session: Any) -> None:
+        self.role, self._session = role, session
+        self.inputs = {value.name: value for value in session.get_inputs()}
+        self.outputs = [value.name for value in session.get_outputs()]
+
+    def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Raises OutOfMemoryError, GraphError."""
+        try:
+            return dict(zip(self.outputs, self._session.run(None, dict(inputs)), strict=True))
+        except MemoryError as error:
+            raise _out_of_memory(error) from error
+        except Exception as error:  # ONNX Runtime's own, which have no common root of a public name
+            if any(sign in str(error).lower() for sign in _OUT_OF_MEMORY):
+                raise _out_of_memory(error) from error
+            raise GraphError(f"the {self.role.value} graph failed ({error}). Export the bundle again.") from error
+
+
+def open_graph(exports: Exports, role: Role, provider: Provider, threads: int | None, allow_cpu: bool) -> Graph:
+    """Raises ProviderMissingError unless the provider is used, or `allow_cpu`; GraphError."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ProviderMissingError(
+            f"exported graphs need the package onnxruntime ({error}). Run `pip install 'soundctm-daw[cpu]'` or "
+            "`'soundctm-daw[gpu]'`."
+        ) from error
+    available = onnxruntime.get_available_providers()
+    if provider not in available:
+        if not allow_cpu:
+            raise _provider_missing(provider, f"this ONNX Runtime has: {', '.join(available)}")
+        provider = Provider.CPU
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; what matters of the warnings is asserted below
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a DAW keeps the same cores busy
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    path = exports.graph_file(role)
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=[provider, *_WITH[provider]])
+    except Exception as error:  # ONNX Runtime's own, which have no common root of a public name
+        raise GraphError(
+            f"{path} cannot be loaded by ONNX Runtime {onnxruntime.__version__} on {provider.value} ({error}). It was "
+            f"exported at opset {exports.graphs[role].opset}: upgrade ONNX Runtime, or export again with a smaller one."
+        ) from error
+    used = session.get_providers()
+    if provider not in used and not allow_cpu:
+        raise _provider_missing(provider, f"ONNX Runtime fell back to: {', '.join(used)}")
+    return Graph(role, session)
+
+
+def _provider_missing(provider: Provider, what: str) -> ProviderMissingError:
+    return ProviderMissingError(
+        f"{provider.value} cannot be had; {what}. Install its libraries (`pip install 'soundctm-daw[gpu]'`), choose "
+        "another provider, or allow the CPU."
+    )
+
+
+def _out_of_memory(error: BaseException) -> OutOfMemoryError:
+    return OutOfMemoryError(
+        f"the device has no memory left for this clip ({error}). Ask for a shorter one, or free memory."
+    )

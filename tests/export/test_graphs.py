@@ -1,0 +1,151 @@
+"""Graphs one by one: other precisions, the mel codec's, and graphs that are not what they should be."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from soundctm.bundle import open_bundle
+from soundctm.codecs.mel import WhitenedMelCodec
+from soundctm.engines.onnx import OnnxEngine
+from soundctm.engines.onnx_graphs import Provider, open_graph
+from soundctm.engines.torch import TorchEngine
+from soundctm.exports import REQUIRED, GraphRecord, Role, read_exports
+from soundctm_export.errors import BakedShapeError, ParityError
+from soundctm_export.exporter import refuse_baked, write_graph
+from soundctm_export.graphs import GraphPlan, Port, graph_plans, tiling
+from soundctm_export.parity import check_file, measured_snr_db, snr_db
+from soundctm_export.parts import Parts, load_parts
+from soundctm_export.precisions import convert, tolerance_db
+from soundctm_export.settings import Precision
+
+
+@pytest.fixture(scope="module")
+def parts(tiniest_bundle_dir: Path) -> Parts:
+    return load_parts(open_bundle(tiniest_bundle_dir))
+
+
+def plan_of(parts: Parts, role: Role) -> GraphPlan:
+    with torch.inference_mode():
+        return next(plan for plan in graph_plans(parts) if plan.role is role)
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.INT8])
+def test_the_jump_in_other_precisions(
+    parts: Parts, exported_tiny_dir: Path, tmp_path: Path, precision: Precision
+) -> None:
+    plan, path = plan_of(parts, Role.JUMP), tmp_path / "jump.onnx"
+    for _ in range(2):
+        before = [file.read_bytes() for file in sorted(tmp_path.iterdir())]
+        convert(exported_tiny_dir / "jump.onnx", path, precision)
+    assert before == [file.read_bytes() for file in sorted(tmp_path.iterdir())]
+    check_file(plan, path)
+    refuse_baked(plan, path)
+    assert measured_snr_db(plan, path, [22, 30]) >= tolerance_db(Role.JUMP, precision)
+    kinds = {tensor.data_type for tensor in onnx.load(str(path), load_external_data=False).graph.initializer}
+    assert (TensorProto.FLOAT16 if precision is Precision.FP16 else TensorProto.INT8) in kinds
+    full, stored = (folder / "jump.onnx.data" for folder in (exported_tiny_dir, tmp_path))
+    assert stored.stat().st_size < full.stat().st_size
+
+
+def small_mel() -> WhitenedMelCodec:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        codec = WhitenedMelCodec(4, slow_dim=8, slow_blocks=1, fast_dim=8, fast_blocks=1).eval()
+        for name, tensor in codec.named_buffers():
+            if "whitening" in name:
+                tensor.normal_()
+    return codec.requires_grad_(False)
+
+
+def test_the_mel_decoder_in_tiles_is_pytorchs(parts: Parts, exported_tiny_dir: Path, tmp_path: Path) -> None:
+    codec, bundle = small_mel(), open_bundle(exported_tiny_dir)
+    mel_parts = dataclasses.replace(parts, codec=codec)
+    plan, path = plan_of(mel_parts, Role.DECODER), tmp_path / "decoder.onnx"
+    write_graph(plan, path, 20)
+    assert measured_snr_db(plan, path, [22]) >= tolerance_db(Role.DECODER, Precision.FP32)
+    exports = read_exports(bundle)
+    assert exports is not None
+    graphs = {role: open_graph(exports, role, Provider.CPU, 1, False) for role in REQUIRED}
+    record = GraphRecord(Role.DECODER, path.name, "fp32", 20, 0, 0)
+    own = dataclasses.replace(exports, folder=tmp_path, graphs={Role.DECODER: record}, tiling=tiling(mel_parts))
+    graphs[Role.DECODER] = open_graph(own, Role.DECODER, Provider.CPU, 1, False)
+    tokenize = parts.text.tokenize
+    engine = OnnxEngine(bundle.spec, bundle.digest, own, graphs, tokenize)
+    torch_engine = TorchEngine(bundle.spec, bundle.digest, parts.network, codec, parts.text, torch.device("cpu"))
+
+    latents = torch.randn(2, 4, 250, generator=torch.Generator().manual_seed(0)) / 2
+    assert engine.decode_tiles(250) == torch_engine.decode_tiles(250) == 3
+    carries, torch_carries = [None, None], [None, None]
+    for index in range(3):
+        found, carries = engine.decode_tile(latents.numpy(), [1, 2], index, carries)
+        expected, torch_carries = torch_engine.decode_tile(latents, [1, 2], index, torch_carries)
+        assert found.shape == expected.shape
+        assert snr_db(expected, found) > 50  # rounding in the seventh digit can send a bin to another peak
+    assert snr_db(torch_engine.decode(latents, [1, 2]), engine.decode(latents.numpy(), [1, 2])) > 50
+
+
+def test_the_mel_encoder_is_real_arithmetic(parts: Parts) -> None:
+    plan = plan_of(dataclasses.replace(parts, codec=small_mel()), Role.ENCODER)
+    with torch.inference_mode():
+        inputs = plan.inputs_for(3, 22)
+        (expected,), found = plan.reference(inputs), plan.module(*inputs)
+    assert snr_db(expected.numpy(), found.numpy()) > tolerance_db(Role.ENCODER, Precision.FP32)
+
+
+def doubling(path: Path, rows: int | str, factor: float = 2.0) -> GraphPlan:
+    """A graph that was to double a vector, as somebody might have written it."""
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows]) for name in ("x", "y")]
+    value = helper.make_tensor("factor", TensorProto.FLOAT, [1], [factor])
+    graph = helper.make_graph([helper.make_node("Mul", ["x", "factor"], ["y"])], "g", ports[:1], ports[1:], [value])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), str(path))
+    return GraphPlan(
+        Role.JUMP, torch.nn.Identity(), (Port("x", {0: "batch"}),), (Port("y", {0: "batch"}),),
+        lambda rows, frames: (torch.arange(rows) + 1.0,), lambda inputs: (2 * inputs[0],),
+    )  # fmt: skip
+
+
+def test_a_batch_that_the_exporter_baked_in_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "g.onnx"
+    plan = doubling(path, 2)
+    with pytest.raises(BakedShapeError, match="holds the batch of 'x' as the constant 2"):
+        refuse_baked(plan, path)
+    with pytest.raises(BakedShapeError, match="does not run 1 rows"):
+        measured_snr_db(plan, path, [1])
+
+
+def test_what_a_graph_says_is_compared_by_value_name_and_shape(tmp_path: Path) -> None:
+    path = tmp_path / "g.onnx"
+    plan = doubling(path, "batch")
+    refuse_baked(plan, path)
+    assert measured_snr_db(plan, path, [1]) == 160
+    assert measured_snr_db(doubling(path, "batch", factor=2.19), path, [1]) == 20
+    with pytest.raises(ParityError, match="all finite"):
+        measured_snr_db(doubling(path, "batch", factor=float("inf")), path, [1])
+    plan = doubling(path, "batch")
+    with pytest.raises(ParityError, match="'z'"):
+        measured_snr_db(dataclasses.replace(plan, outputs=(Port("z", {}),)), path, [1])
+    with pytest.raises(ParityError, match=r"float32\[1\]"):
+        measured_snr_db(dataclasses.replace(plan, reference=lambda inputs: (inputs[0][None],)), path, [1])
+
+
+def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "g.onnx"
+    plan = doubling(path, "batch")
+    model = onnx.load(str(path))
+    model.graph.node[0].input[0] = "nowhere"
+    onnx.save(model, str(path))
+    with pytest.raises(ParityError, match="not valid ONNX"):
+        check_file(plan, path)
+
+
+def test_equal_arrays_have_the_highest_ratio() -> None:
+    ones = np.ones(4, np.float32)
+    assert snr_db(ones, ones) == 160
+    assert snr_db(ones, ones * np.float32(1.1)) == pytest.approx(20, abs=0.01)
