@@ -75,9 +75,11 @@ class RunningDaemon:
         assert not self._thread.is_alive()
 
     def wait_until_told_to_stop(self) -> None:
-        """Until the stop flags of clips being made are set; no client can see that, so this looks inside."""
-        for job in list(self._daemon._scheduler._making.values()):
-            assert job.stop.wait(PATIENCE_SECONDS)
+        """Until the clips being made are to stop; no client can see that, so this looks inside."""
+        scheduler = self._daemon._scheduler
+        with scheduler._changed:
+            jobs = list(scheduler._making.values())
+            assert scheduler._changed.wait_for(lambda: all(job.stop.error for job in jobs), PATIENCE_SECONDS)
 
     def request_stop(self) -> None:
         """As SIGTERM does; leaving the `with` waits for the end."""
@@ -116,6 +118,24 @@ class Gate:
 
     def wait_until_reached(self) -> None:
         assert self.reached.acquire(timeout=PATIENCE_SECONDS)
+
+
+class HeldWrites:
+    """Writes files; each waits here until a test lets it through, and all do once it has."""
+
+    def __init__(self) -> None:
+        self._reached, self._open = threading.Event(), threading.Event()
+
+    def __call__(self, path: Path, data: bytes) -> None:
+        self._reached.set()
+        assert self._open.wait(PATIENCE_SECONDS)
+        write_durably(path, data)
+
+    def wait_until_reached(self) -> None:
+        assert self._reached.wait(PATIENCE_SECONDS)
+
+    def let_through(self) -> None:
+        self._open.set()
 
 
 class SteeredEngine:

@@ -74,7 +74,7 @@ def start(
 
 @app.command()
 def stop() -> None:
-    """Stop the daemon: it finishes what is in flight, or cancels it after drain_seconds."""
+    """Stop the daemon: it finishes what is in flight; what takes longer than drain_seconds fails."""
     settings = _settings()
     while (process := holder(state_lock(settings))) == NOT_SIGNED_YET:
         time.sleep(_POLL_SECONDS)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from soundctm.engines.costs import Costs
 from soundctm.engines.protocol import Engine
-from soundctm.errors import CancelledError, NonFiniteAudioError
+from soundctm.errors import NonFiniteAudioError
 from soundctm.recipe import Recipe
 from soundctm.render import Take, audio_of, begin, stage_of
 from soundctm_daemon.anytime import next_steps, seconds_to_go
@@ -74,11 +74,6 @@ class Flight:
         if self._best is None or self.job.deadline_seconds is None:
             return False
         return time.monotonic() + seconds_to_go(self.take, costs) > self.job.deadline_seconds
-
-    def require_wanted(self) -> None:
-        """Raises CancelledError when somebody stopped it."""
-        if self.job.stop.is_set():
-            raise CancelledError("the clip was cancelled; nothing was stored.")
 
     def result(self) -> tuple[ClipRecord, NDArray[np.float32], NDArray[np.float32]]:
         """Of the best take: what is known of it, audio float32 [channels, samples], and the prompt's embedding."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -53,6 +52,13 @@ class Priority(IntEnum):
     BATCH = 2       # nobody waits at it
 
 
+@dataclass(eq=False)
+class Stop:
+    """Of one clip: what it fails with, once it is not to be made after all. Set by the scheduler, read by anybody."""
+
+    error: SoundCTMError | None = None
+
+
 @dataclass(frozen=True)
 class Job:
     """One clip to be made. `emit` takes events from any thread and must not block; `model` is what `bundle` is called.
@@ -74,4 +80,4 @@ class Job:
     client: str = ""         # name of the token that asked; empty for the owner's own
     other_weights: bool = False  # the recipe was made for a bundle of another digest
     created_at: float = field(default_factory=time.time)
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: Stop = field(default_factory=Stop)

@@ -1,7 +1,7 @@
 """The clips in flight. Between the front end's event loop and the engine's thread; every method is thread-safe.
 
-A clip waits, then is being made, then is being stored; in all three it is in flight. What happens to it is told under
-the lock, so that events of one clip never overtake one another.
+A clip waits, then is being made, then is being stored; in all three it is in flight, and can be stopped until its file
+is being written. What happens to it is told under the lock, so that events of one clip never overtake one another.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from soundctm.errors import CancelledError
+from soundctm.errors import CancelledError, SoundCTMError
 from soundctm_daemon.errors import DaemonStoppingError, NotInFlightError, QueueFullError
 from soundctm_daemon.jobs import Failed, Job, JobEvent, Priority, Queued, Started
 
@@ -33,6 +33,7 @@ class Scheduler:
         self._waiting: list[Waiting] = []       # in the order they will be made
         self._making: dict[str, Job] = {}
         self._storing: dict[str, Job] = {}
+        self._writing: set[str] = set()         # of those being stored: too late to stop them
         self._accepting = True
         self._ended = False
 
@@ -56,14 +57,11 @@ class Scheduler:
             self._notify()
 
     def cancel(self, clip_id: str) -> None:
-        """A waiting clip fails at once, one being made before its next jump or tile, one being stored as soon as it is
-        noticed, if that is in time. Raises NotInFlightError.
+        """A waiting clip fails at once, one being made before its next jump or tile, one being stored before its file
+        is written. Raises NotInFlightError; a clip whose file is being written is as good as done.
         """
         with self._changed:
-            running = self._making.get(clip_id) or self._storing.get(clip_id)
-            if running is not None:
-                running.stop.set()
-                self._notify()
+            if self._stop_running(clip_id, CancelledError("the clip was cancelled; nothing was stored.")):
                 return
             found = next((waiting for waiting in self._waiting if waiting.job.clip_id == clip_id), None)
             if found is None:
@@ -76,14 +74,14 @@ class Scheduler:
             self._tell_positions(before)
             self._notify()
 
-    def cancel_all(self) -> None:
+    def stop_all(self) -> None:
+        """Everything in flight fails with DaemonStoppingError, as soon as if it were cancelled."""
         with self._changed:
             for waiting in self._waiting:
-                error = CancelledError("the daemon is stopping; the clip was not made. Ask for it again.")
-                waiting.job.emit(Failed(error))
+                waiting.job.emit(Failed(stopping_error()))
             self._waiting.clear()
-            for job in (*self._making.values(), *self._storing.values()):
-                job.stop.set()
+            for clip_id in (*self._making, *self._storing):
+                self._stop_running(clip_id, stopping_error())
             self._notify()
 
     def stop_accepting(self) -> None:
@@ -154,15 +152,32 @@ class Scheduler:
             self._storing[job.clip_id] = self._making.pop(job.clip_id)
             self._tell_positions(before)
 
+    def begin_writing(self, job: Job) -> None:
+        """Its file is written from now on. Raises what it is to fail with where it was stopped before."""
+        with self._changed:
+            if job.stop.error is not None:
+                raise job.stop.error
+            self._writing.add(job.clip_id)
+
     def finish(self, job: Job, last_event: JobEvent) -> None:
         """A clip that was begun is ready or has failed: tell it, and tell the others that they have moved up."""
         with self._changed:
             before = self._positions()
             self._making.pop(job.clip_id, None)
             self._storing.pop(job.clip_id, None)
+            self._writing.discard(job.clip_id)
             job.emit(last_event)
             self._tell_positions(before)
             self._notify()
+
+    def _stop_running(self, clip_id: str, error: SoundCTMError) -> bool:
+        """False where it is not being made or stored, or can be stopped no more."""
+        job = self._making.get(clip_id) or self._storing.get(clip_id)
+        if job is None or clip_id in self._writing:
+            return False
+        job.stop.error = job.stop.error or error
+        self._notify()
+        return True
 
     def _notify(self) -> None:
         self._changes += 1
@@ -178,3 +193,8 @@ class Scheduler:
             clip_id = waiting.job.clip_id
             if before.get(clip_id) != now[clip_id]:
                 waiting.job.emit(Queued(now[clip_id]))
+
+
+def stopping_error() -> DaemonStoppingError:
+    """Of a clip that the end of the daemon cut short."""
+    return DaemonStoppingError("the daemon is stopping and did not finish the clip. Start it and ask again.")

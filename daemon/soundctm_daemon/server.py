@@ -49,7 +49,7 @@ from soundgen.v1 import (
 _log = logging.getLogger(__name__)
 _HEAD_START_SECONDS = 0.05  # for who waited for the socket: importing PyTorch holds the interpreter's lock for long
 _GRACE_SECONDS = 2.0        # for answers under way when the server closes
-_WORKER_END_SECONDS = 5.0   # for a jump under way when everything was cancelled
+_WORKER_END_SECONDS = 5.0   # for a jump under way when everything was stopped
 
 _SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name]
@@ -132,12 +132,12 @@ class Daemon:
         return listening
 
     async def drain(self) -> bool:
-        """Take no more clips, finish those in flight or cancel them in time, close. False if the worker is stuck."""
+        """Take no more clips, finish those in flight or fail them in time, close. False if the worker is stuck."""
         self._scheduler.stop_accepting()
         await self._health.enter_graceful_shutdown()
         if not await asyncio.to_thread(self._scheduler.wait_idle, self._settings.drain_seconds):
-            _log.warning("clips in flight took more than %g s and are cancelled", self._settings.drain_seconds)
-            self._scheduler.cancel_all()
+            _log.warning("clips in flight took more than %g s and are not finished", self._settings.drain_seconds)
+            self._scheduler.stop_all()
         self._scheduler.end()
         await asyncio.to_thread(self._worker.join, _WORKER_END_SECONDS)
         await self._server.stop(_GRACE_SECONDS)
@@ -148,8 +148,8 @@ class Daemon:
         return not self._worker.is_alive()
 
     def hurry(self) -> None:
-        """Cancel what a drain still waits for."""
-        self._scheduler.cancel_all()
+        """Wait no longer for what is in flight."""
+        self._scheduler.stop_all()
 
     def _register(self) -> None:
         generation = GenerationService(
@@ -205,7 +205,7 @@ def _write_endpoint(listening: Listening) -> None:
 async def serve(
     settings: Settings, token: str, library: Library, load: LoadEngine, tracing: Tracing | None = None
 ) -> bool:
-    """Run until SIGTERM or SIGINT, then drain; a second one cancels what is still in flight.
+    """Run until SIGTERM or SIGINT, then drain; a second one fails what is still in flight.
 
     False when the worker had to be left behind. Raises SettingsError.
     """
@@ -214,7 +214,7 @@ async def serve(
 
     def told_to_stop() -> None:
         if stop.is_set():
-            _log.warning("told to stop again: what is in flight is cancelled")
+            _log.warning("told to stop again: what is in flight is not finished")
             daemon.hurry()
         stop.set()
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from soundctm.errors import CancelledError, SoundCTMError
+from soundctm.errors import SoundCTMError
 from soundctm_daemon.clip import ClipRecord
 from soundctm_daemon.errors import InternalError
 from soundctm_daemon.jobs import Failed, Job, JobEvent, Ready
@@ -49,11 +49,11 @@ class Storing:
         self, job: Job, record: ClipRecord, audio: NDArray[np.float32], embedding: NDArray[np.float32]
     ) -> JobEvent:
         try:
-            if job.stop.is_set():
-                raise CancelledError("the clip was cancelled; nothing was stored.")
-            return Ready(self._library.add(record, audio, embedding))
-        except CancelledError as error:
+            self._scheduler.begin_writing(job)
+        except SoundCTMError as error:
             return Failed(error)
+        try:
+            return Ready(self._library.add(record, audio, embedding))
         except SoundCTMError as error:
             _log.error("clip %s could not be stored: %s", job.clip_id, error, extra={"clip_id": job.clip_id})
             return Failed(error)

@@ -16,12 +16,12 @@ from soundctm.render import step
 from soundctm_daemon.catalogue import Catalogue
 from soundctm_daemon.engines import EnginePool
 from soundctm_daemon.errands import Errands
-from soundctm_daemon.errors import InternalError
+from soundctm_daemon.errors import DaemonStoppingError, InternalError
 from soundctm_daemon.flight import Flight, candidate_of_waiting
 from soundctm_daemon.jobs import Failed
 from soundctm_daemon.library import Library
 from soundctm_daemon.loading import Loading
-from soundctm_daemon.scheduler import Scheduler, Waiting
+from soundctm_daemon.scheduler import Scheduler, Waiting, stopping_error
 from soundctm_daemon.storing import Storing
 from soundctm_daemon.ticks import Candidate, PassedOver, choose, passed_over_after, rows_together
 
@@ -192,13 +192,19 @@ class Worker(threading.Thread):
 
     def _land(self, flight: Flight) -> None:
         try:
-            if flight.landed(self._costs[flight.job.bundle.digest]):
-                self._store(flight)
+            done = flight.landed(self._costs[flight.job.bundle.digest])
         except Exception as error:
             self._fail(flight, error)
+            return
+        if done:
+            self._store(flight)
 
     def _store(self, flight: Flight) -> None:
-        record, audio, embedding = flight.result()
+        try:
+            record, audio, embedding = flight.result()
+        except Exception as error:
+            self._fail(flight, error)
+            return
         self._leave(flight)
         self._scheduler.made(flight.job)
         self._storing.store(flight.job, record, audio, embedding)
@@ -233,8 +239,8 @@ class Worker(threading.Thread):
                 self._store(flight)
 
     def _is_wanted(self, flight: Flight) -> bool:
-        if flight.job.stop.is_set():
-            self._fail(flight, CancelledError("the clip was cancelled; nothing was stored."))
+        if flight.job.stop.error is not None:
+            self._fail(flight, flight.job.stop.error)
             return False
         return True
 
@@ -245,7 +251,7 @@ class Worker(threading.Thread):
             self._fail_waiting(waiting, error)
 
     def _close(self) -> None:
-        self._fail_all(CancelledError("the daemon is stopping; nothing was stored. Ask for the clip again."))
+        self._fail_all(stopping_error())
         self._errands.close()
         self._loading.close()
         self._storing.close()
@@ -253,7 +259,7 @@ class Worker(threading.Thread):
 
 def _told(error: Exception, clip_id: str) -> SoundCTMError:
     """What the client is told, and the log."""
-    if isinstance(error, CancelledError):
+    if isinstance(error, CancelledError | DaemonStoppingError):
         return error
     if isinstance(error, SoundCTMError):
         _log.error("clip %s failed: %s", clip_id, error, extra={"clip_id": clip_id})

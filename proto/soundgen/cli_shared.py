@@ -38,6 +38,7 @@ JSON = typer.Option(False, "--json", help="JSON for scripts: one object per line
 CLIP_JSON = typer.Option(False, "--json", help="JSON for scripts: one line per clip, errors too.")
 OUT = typer.Option(None, "--out", "-o", help=f"Also copy the last clip to this file: {FORMATS}.", dir_okay=False)
 CLIP_ID = typer.Argument(help="Id of a clip, as `soundctm generate` and `soundctm clips list` print it.")
+_RECONNECT_SECONDS = 5.0  # a daemon that is started anew is back by then; who waits for one that was stopped is told
 CANCELLED = "cancelled; the daemon stops at the next jump."
 
 
@@ -53,7 +54,7 @@ def connected(out: Path | None) -> Iterator[Client]:
     """A client; a file that could not be written in the end is refused before anything is made."""
     if out is not None:
         require_known_suffix(out)
-    with connect() as client:
+    with connect(reconnect_seconds=_RECONNECT_SECONDS) as client:
         yield client
 
 

@@ -19,6 +19,7 @@ from soundgen import calls, paths, requests, types, upload
 from soundgen.async_client import AsyncClient
 from soundgen.connection import GENERATE_TIMEOUT_SECONDS
 from soundgen.download import Receiver
+from soundgen.patience import RECONNECT_SECONDS
 from soundgen.requests import (
     CallSettings,
     ClipChanges,
@@ -33,7 +34,7 @@ from soundgen.sync_calls import Events, SyncCalls
 __all__ = ["AsyncClient", "Client", "Events", "connect"]
 
 
-def connect(start: bool = True) -> Client:
+def connect(start: bool = True, reconnect_seconds: float = RECONNECT_SECONDS) -> Client:
     """A client of this machine's daemon, which is started if none runs and `start` is set; or of the one elsewhere that
     the environment names (SOUNDCTM_ADDRESS), which is not.
 
@@ -41,7 +42,7 @@ def connect(start: bool = True) -> Client:
     """
     if start and paths.remote_address() is None:
         paths.ensure_daemon()
-    return Client()
+    return Client(reconnect_seconds=reconnect_seconds)
 
 
 class Client(SyncCalls):

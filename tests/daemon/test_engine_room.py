@@ -16,7 +16,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from running_daemon import ALL_TOGETHER, ONE_BY_ONE, PATIENCE_SECONDS, Gate, SteeredEngine, ToldCost, install
+from running_daemon import (
+    ALL_TOGETHER,
+    ONE_BY_ONE,
+    PATIENCE_SECONDS,
+    Gate,
+    HeldWrites,
+    SteeredEngine,
+    ToldCost,
+    install,
+)
 from soundctm.bundle import Bundle, open_bundle
 from soundctm.engines.costs import Costs
 from soundctm.engines.protocol import Engine, Floats
@@ -38,6 +47,7 @@ from soundctm_daemon.errors import (
     NotInFlightError,
     QueueFullError,
 )
+from soundctm_daemon.files import WriteFile, write_durably
 from soundctm_daemon.jobs import Failed, Job, JobEvent, JumpDone, Priority, Queued, Ready, Started
 from soundctm_daemon.library import Library, open_library
 from soundctm_daemon.scheduler import Scheduler
@@ -94,12 +104,13 @@ class Room:
         load: Callable[[Bundle], Engine],
         budget_bytes: int = ROOMY,
         queue_limit: int = 64,
+        write_file: WriteFile = write_durably,
     ) -> None:
         self.bundle = bundle
         self.scheduler = Scheduler(queue_limit)
         self.on_states: Callable[[States], None] = lambda states: None
         self.pool = EnginePool(load, lambda: budget_bytes, lambda states: self.on_states(states))
-        self.library: Library = open_library(folder / "clips")
+        self.library: Library = open_library(folder / "clips", write_file)
         catalogue = Catalogue("tiny", AcceptedLicences(folder / "licences"), self.pool.holds)
         self.worker = Worker(self.scheduler, self.library, catalogue, self.pool)
         self.worker.start()
@@ -118,7 +129,7 @@ class Room:
         return orders
 
     def close(self) -> None:
-        self.scheduler.cancel_all()
+        self.scheduler.stop_all()
         self.scheduler.end()
         self.worker.join(PATIENCE_SECONDS)
         assert not self.worker.is_alive()
@@ -429,6 +440,36 @@ def test_cancelling_one_of_a_batch_leaves_the_others(opened: Callable[..., Room]
     assert engine.jumps[1:] == [["0", "1", "2"], *[["0", "2"]] * 3]
 
 
+def test_a_stop_ends_what_waits_is_made_or_is_to_be_stored_and_leaves_the_file_being_written(
+    opened: Callable[..., Room], bundle: Bundle
+) -> None:
+    engine, gate, disk = Engineered(bundle), Gate(), HeldWrites()
+    room = opened(engine, write_file=disk)
+    engine.on_jump = lambda prompts: gate.wait() if prompts == ["third"] else None
+    orders = room.asked(*(room.order(prompt=prompt) for prompt in ("first", "second", "third", "fourth")))
+    disk.wait_until_reached()
+    gate.wait_until_reached()  # whoever went before it is made
+    with pytest.raises(NotInFlightError):
+        room.scheduler.cancel(orders[0].job.clip_id)
+    room.scheduler.stop_all()
+    gate.let_through()
+    disk.let_through()
+    assert orders[0].clip
+    assert [order.error.reason for order in orders[1:]] == ["DAEMON_STOPPING"] * 3
+    assert room.scheduler.wait_idle(PATIENCE_SECONDS)
+    assert [clip.record.id for clip in room.library.page(9, None)[0]] == [orders[0].job.clip_id]
+
+
+def test_who_cancelled_first_is_told_so_when_the_daemon_stops(opened: Callable[..., Room], bundle: Bundle) -> None:
+    engine, gate = Engineered(bundle), Gate()
+    room = opened(engine)
+    first = held(room, engine, gate)
+    room.scheduler.cancel(first.job.clip_id)
+    room.scheduler.stop_all()
+    gate.let_through()
+    assert isinstance(first.error, CancelledError)
+
+
 def test_many_jobs_are_queued_all_or_none(opened: Callable[..., Room], bundle: Bundle) -> None:
     engine, gate = Engineered(bundle), Gate()
     room = opened(engine, queue_limit=3)
@@ -519,6 +560,27 @@ def test_when_time_runs_out_the_best_finished_take_is_given(
     assert order.clip.record.recipe.steps == 1
     assert (len(engine.jumps), len(engine.tiles)) == ((4, 2) if stage == "jump" else (17, 3))
     assert len(room.library.page(10, None)[0]) == 1
+
+
+def test_when_time_runs_out_and_the_take_cannot_be_given_nobody_else_is_harmed(
+    opened: Callable[..., Room], bundle: Bundle, clock: SimpleNamespace
+) -> None:
+    engine = Engineered(bundle)
+    embed = engine.embed
+
+    def broken_for_thunder(prompts: Sequence[str]) -> Floats:
+        if prompts[0] == "thunder":
+            raise RuntimeError("no embedding")
+        return embed(prompts)
+
+    def late(prompts: list[str]) -> None:
+        clock.now = 2000.0 if prompts == ["thunder"] and engine.jumps.count(["thunder"]) == 4 else clock.now
+
+    engine.embed, engine.on_jump = broken_for_thunder, late  # type: ignore[method-assign]
+    room = opened(engine)
+    hasty, other = room.asked(opened_order(bundle, 1060.0, steps=16, prompt="thunder"), room.order(steps=16))
+    assert isinstance(hasty.error, InternalError)
+    assert other.clip
 
 
 def test_cancelled_before_its_deadline_nothing_is_stored(

@@ -18,7 +18,7 @@ from raw_calls import (
     refusal,
     until_leaving_is_noticed,
 )
-from running_daemon import RunningDaemon, steered
+from running_daemon import HeldWrites, RunningDaemon, steered
 from soundctm_daemon.tokens import TokenFile
 
 pytestmark = pytest.mark.usefixtures("models")
@@ -135,6 +135,25 @@ def test_what_was_cancelled_because_its_call_was_lost_is_made_anew_by_the_next()
         assert clip.id != told.clip_id
         assert clip.recipe == told.queued.recipe
         assert api.stored_ids() == [clip.id]
+
+
+def test_sent_again_while_its_file_is_written_it_is_the_same_clip() -> None:
+    disk = HeldWrites()
+    with gated_api(disk) as (api, gate):
+        lost = api.generate(request_id=ID)
+        clip_id = first(lost).clip_id
+        gate.let_through()
+        disk.wait_until_reached()
+        blocker = api.generate(steps=16)
+        first(blocker)
+        gate.wait_until_reached()
+        lost.cancel()
+        until_leaving_is_noticed(api)
+        again = api.generate(request_id=ID)
+        assert first(again).clip_id == clip_id
+        disk.let_through()
+        assert [clip.id for clip in clips_of(read(again)[0])] == [clip_id]
+        assert api.stored_ids() == [clip_id]
 
 
 def test_what_failed_is_made_anew_with_the_seed_that_was_drawn() -> None:

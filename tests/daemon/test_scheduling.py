@@ -174,14 +174,30 @@ def test_draining_finishes_what_is_in_flight() -> None:
     assert daemon.drained
 
 
-def test_what_takes_longer_than_the_drain_is_cancelled() -> None:
-    with gated_daemon(drain_seconds=0) as (daemon, gate), Client() as client:
+def test_what_takes_longer_than_the_drain_was_not_cancelled_and_may_be_asked_for_again() -> None:
+    with gated_daemon(drain_seconds=0) as (daemon, gate), Client(reconnect_seconds=0.0) as client:
         running, waiting = queued_calls(client, 16, 16)
         gate.wait_until_reached()
         daemon.request_stop()
         waiting.wait()
-        assert isinstance(waiting.error, ClipCancelledError)
         gate.let_through()
         running.wait()
-        assert isinstance(running.error, ClipCancelledError)
+        for call in (running, waiting):
+            assert isinstance(call.error, DaemonUnreachableError)
+            assert (call.error.reason, call.error.retry_after_seconds) == ("DAEMON_STOPPING", 1.0)
     assert daemon.drained
+
+
+def test_who_was_cut_short_by_a_stop_goes_on_with_the_next_daemon() -> None:
+    gate = Gate()
+    with RunningDaemon(steered(gate.wait), drain_seconds=0) as daemon:
+        client = Client()
+        call = Call(client, steps=2)
+        gate.wait_until_reached()
+        daemon.request_stop()
+        daemon.wait_until_told_to_stop()
+        gate.let_through()
+    with RunningDaemon(steered()), client:
+        call.wait()
+        assert isinstance(call.events[-1], types.ClipReady)
+        assert [clip.id for clip in client.clips().clips] == [call.events[-1].clip_id]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from command_line import lines, soundctm
 from running_daemon import PATIENCE_SECONDS, Gate, RunningDaemon, steered
 from scripted_daemon import ScriptedDaemon, failed, ready
 from soundctm.familiarity import Familiarity
+from soundgen import cli_shared
 from soundgen.client import Client
 from soundgen.errors import DETAILS_KEY
 from soundgen.v1 import generation_service_pb2
@@ -160,6 +162,21 @@ def test_a_daemon_that_cannot_start_exits_3(tmp_path: Path, monkeypatch: pytest.
     assert result.exit_code == 3
     assert lines(result)[-1]["reason"] == "DAEMON_DID_NOT_START"
     assert "port is 'many' in the environment; allowed: " in lines(result)[-1]["message"]
+
+
+def test_a_daemon_that_is_stopped_ends_the_command_and_exits_3(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli_shared._RECONNECT_SECONDS <= 5.0  # somebody sits before it
+    monkeypatch.setattr(cli_shared, "_RECONNECT_SECONDS", 0.0)
+    gate = Gate()
+    with RunningDaemon(steered(gate.wait), drain_seconds=0) as daemon, ThreadPoolExecutor(1) as shell:
+        command = shell.submit(soundctm, "generate", "rain", "--steps=16", "--seconds=0.5", "--json")
+        gate.wait_until_reached()
+        daemon.request_stop()
+        daemon.wait_until_told_to_stop()
+        gate.let_through()
+        result = command.result(PATIENCE_SECONDS)
+    assert result.exit_code == 3
+    assert lines(result)[-1]["reason"] == "DAEMON_STOPPING"
 
 
 def ctrl_c(gate: Gate, *options: str) -> subprocess.CompletedProcess[str]:
