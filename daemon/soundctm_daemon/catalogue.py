@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from soundctm.bundle import Bundle, find_bundle, installed_names
-from soundctm.errors import BundleNotFoundError, LicenceNotAcceptedError
+from soundctm.errors import LicenceNotAcceptedError
 from soundctm.licences import AcceptedLicences
 from soundctm_daemon.errors import ModelNotFoundError
 
@@ -56,12 +56,9 @@ class Catalogue:
         """
         if name == self.default_name:
             return find_bundle(self._default)
-        if Path(name).name != name:
+        if name not in installed_names():  # "~" and ".." are folders too
             raise ModelNotFoundError(name, self.names())
-        try:
-            return find_bundle(name)
-        except BundleNotFoundError as error:
-            raise ModelNotFoundError(name, self.names()) from error
+        return find_bundle(name)
 
     def put_in_service(self, name: str, bundle: Bundle) -> None:
         self._in_service[name] = bundle

@@ -89,9 +89,11 @@ def test_an_error_is_a_google_rpc_status_in_the_trailer(models: Path) -> None:
     assert [violation.field for violation in bad_request.field_violations] == ["steps"]
 
 
-def test_an_unknown_model_names_those_that_are_installed(models: Path) -> None:
+def test_an_unknown_model_names_those_that_are_installed(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(models / "tiny"))
+    (models / ".half-made").symlink_to(models / "tiny", target_is_directory=True)
     with RunningDaemon(steered()), Client() as client:
-        for name in ("nosuchmodel", "../tiny", str(models / "tiny")):
+        for name in ("nosuchmodel", "../tiny", str(models / "tiny"), "~", "..", ".", ".half-made", "a\0b"):
             with pytest.raises(NotFoundError, match="tiny, starter") as caught:
                 list(client.generate("rain", model=name))
             assert caught.value.reason == "MODEL_NOT_FOUND"
