@@ -100,14 +100,16 @@ class EnginePool:
                 del self._pins[digest]
 
     def unload(self, digest: str) -> None:
-        """Free its memory; nothing happens where it is not loaded. Raises ModelInUseError while a clip uses it."""
+        """Free its memory; nothing happens where it is not loaded, or is still being loaded. Raises ModelInUseError
+        while a clip uses it."""
         with self._lock:
             if self._pins[digest]:
                 raise ModelInUseError(
                     f"{self._pins[digest]} clips are being made with this model, so that it cannot be unloaded; wait "
                     "for them or cancel them, then unload it."
                 )
-            self._unheld.pop(digest, None)
+            if digest in self._unheld and self._unheld[digest].phase is Phase.FAILED:
+                del self._unheld[digest]
             found = self._held.pop(digest, None) is not None
         if found:
             gc.collect()
@@ -125,6 +127,11 @@ class EnginePool:
         """It is in memory or on its way there."""
         state = self.states().get(digest)
         return state is not None and state.phase is not Phase.FAILED
+
+    @property
+    def is_loading(self) -> bool:
+        """A load is under way, which nothing can interrupt."""
+        return self._loading.locked()
 
     def measured_bytes(self, digest: str) -> int:
         """Memory it takes while loaded; 0 before its first load."""

@@ -132,7 +132,8 @@ class Daemon:
         return listening
 
     async def drain(self) -> bool:
-        """Take no more clips, finish those in flight or fail them in time, close. False if the worker is stuck."""
+        """Take no more clips, finish those in flight or fail them in time, close. False if a jump or a load is still
+        under way."""
         self._scheduler.stop_accepting()
         await self._health.enter_graceful_shutdown()
         if not await asyncio.to_thread(self._scheduler.wait_idle, self._settings.drain_seconds):
@@ -145,7 +146,7 @@ class Daemon:
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)
         self._library.close()
-        return not self._worker.is_alive()
+        return not (self._worker.is_alive() or self._pool.is_loading)
 
     def hurry(self) -> None:
         """Wait no longer for what is in flight."""
@@ -207,7 +208,7 @@ async def serve(
 ) -> bool:
     """Run until SIGTERM or SIGINT, then drain; a second one fails what is still in flight.
 
-    False when the worker had to be left behind. Raises SettingsError.
+    False when a jump or a load had to be left behind. Raises SettingsError.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

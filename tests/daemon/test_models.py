@@ -135,6 +135,27 @@ def test_unloading_waits_for_nobody_and_is_refused_in_use(bundles: list[Bundle])
     assert not pool.states()
 
 
+def test_unloading_what_is_being_loaded_leaves_the_load_alone(bundles: list[Bundle]) -> None:
+    one, *_ = bundles
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(bundle: Bundle) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE_SECONDS)
+
+    pool = EnginePool(sized(MB, slow), lambda: 10 * MB)
+    with ThreadPoolExecutor(1) as loading:
+        load = loading.submit(pool.get, one)
+        assert begun.wait(PATIENCE_SECONDS)
+        assert pool.is_loading
+        pool.unload(one.digest)
+        assert pool.states()[one.digest].phase is Phase.LOADING
+        go_on.set()
+        load.result(PATIENCE_SECONDS)
+    assert loaded(pool) == {one.digest}
+    assert not pool.is_loading
+
+
 def test_many_threads_get_one_engine_loaded_once(bundles: list[Bundle]) -> None:
     loads: list[str] = []
     pool = EnginePool(sized(MB, lambda bundle: loads.append(bundle.digest)), lambda: 10 * MB)
