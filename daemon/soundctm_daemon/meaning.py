@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,12 +44,14 @@ async def search_like(library: Library, embed: Embed, clip_id: str, limit: int) 
 
 def engine_embed(find: Callable[[], Bundle], pool: EnginePool, worker: Worker) -> Embed:
     """With the engine of the bundle that `find` gives at that moment; it reads small files."""
+    # on the loop's own threads, searches that wait for a model to be loaded would leave none to anybody else
+    loading = ThreadPoolExecutor(1, "searching")
 
     async def embed(prompts: Sequence[str]) -> Embedded:
         bundle = await asyncio.to_thread(find)
         pool.pin(bundle.digest)
         try:
-            engine = await asyncio.to_thread(pool.get, bundle)
+            engine = await asyncio.get_running_loop().run_in_executor(loading, pool.get, bundle)
             vectors = await asyncio.wrap_future(worker.call(lambda: engine.embed(prompts)))
         finally:
             pool.unpin(bundle.digest)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from running_daemon import RunningDaemon, steered
+from running_daemon import PATIENCE_SECONDS, RunningDaemon, SteeredEngine, steered
+from soundctm.bundle import Bundle
+from soundctm.engines.protocol import Engine
 from soundctm_daemon.files import write_durably
 from soundgen import types
 from soundgen.client import Client
@@ -76,6 +80,28 @@ def test_clips_made_brought_in_and_deleted_are_found_by_meaning(daemon: RunningD
     client.delete_clip(rain.id)
     assert {hit.clip.id for hit in client.search_clips("rain on a tin roof")} == {dog.id, brought.id}
     assert {hit.clip.id for hit in client.search_clips(clip_id=dog.id)} == {brought.id}
+
+
+def test_searches_that_wait_for_a_model_hold_up_nobody_else(models: Path) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def load(bundle: Bundle) -> Engine:
+        begun.set()
+        assert go_on.wait(PATIENCE_SECONDS)
+        return SteeredEngine(bundle, lambda: None)
+
+    with (
+        RunningDaemon(load),
+        Client(timeout_seconds=PATIENCE_SECONDS) as client,
+        ThreadPoolExecutor(64) as searching,
+    ):
+        assert begun.wait(PATIENCE_SECONDS)
+        searches = [searching.submit(client.search_clips, "rain") for _ in range(64)]
+        for _ in range(50):
+            assert client.clips().clips == ()
+        assert not any(search.done() for search in searches)
+        go_on.set()
+        assert [search.result(PATIENCE_SECONDS) for search in searches] == [()] * 64
 
 
 def test_an_export_brought_in_again_makes_the_same_clip(client: Client, tmp_path: Path) -> None:
