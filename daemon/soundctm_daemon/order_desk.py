@@ -103,11 +103,10 @@ class OrderDesk:
             self._table.add(jobs, kept=kept, client_limit=self._settings.client_jobs)
             self._table.attach(reader, [job.clip_id for job in jobs], holds=True, how_far=False)
             self._scheduler.submit([self._observe(job) for job in jobs])
-        except (QueueFullError, TooManyJobsError) as error:
-            error.retry_seconds = self._table.retry_seconds()
+        except Exception as error:
             self._table.discard(jobs)
-            raise
-        except DaemonStoppingError as error:
-            error.retry_seconds = max(self._settings.drain_seconds, error.retry_seconds)
-            self._table.discard(jobs)
+            if isinstance(error, QueueFullError | TooManyJobsError):
+                error.retry_seconds = self._table.retry_seconds()
+            if isinstance(error, DaemonStoppingError):
+                error.retry_seconds = max(self._settings.drain_seconds, error.retry_seconds)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
@@ -20,8 +21,16 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from running_daemon import PATIENCE_SECONDS, RunningDaemon, steered
+from soundctm.bundle import open_bundle
+from soundctm.recipe import make_recipe
 from soundctm_daemon import logs, tracing
+from soundctm_daemon.clip import new_clip_id
+from soundctm_daemon.errors import QueueFullError
+from soundctm_daemon.jobs import Failed, Job, JobEvent, Queued
 from soundctm_daemon.logs import JsonFormatter, RotatedFile, TextFormatter
+from soundctm_daemon.metrics import Metrics
+from soundctm_daemon.observed_clips import ClipObserver
+from soundctm_daemon.scheduler import Scheduler
 from soundgen import paths
 from soundgen.client import Client
 from soundgen.v1 import (
@@ -222,6 +231,24 @@ def test_spans_are_off_unless_a_collector_is_named(caplog: pytest.LogCaptureFixt
     assert loaded.stdout == "False\n"
     assert isinstance(tracing.set_up({}), tracing.NoTracing)
     assert isinstance(tracing.set_up({tracing.ENDPOINT_VARIABLE: ""}), tracing.NoTracing)
+
+
+def test_a_clip_that_is_refused_has_no_span(tiny_bundle_dir: Path) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    observer = ClipObserver(Metrics(), tracing.OpenTelemetry(provider))
+    told: list[JobEvent] = []
+    bundle = open_bundle(tiny_bundle_dir)
+    recipe = make_recipe(bundle.spec, bundle.digest, prompt="rain", seed=7)
+    job = Job(new_clip_id(), "tiny", bundle, recipe, "", "a clip", told.append)
+    scheduler = Scheduler(queue_limit=1)
+    scheduler.submit([observer.follow(job)])
+    with pytest.raises(QueueFullError):
+        scheduler.submit([observer.follow(dataclasses.replace(job, clip_id="refused"))])
+    scheduler.stop_all()
+    (span,) = exporter.get_finished_spans()
+    assert dict(span.attributes or {})["clip_id"] == job.clip_id
+    assert [type(event) for event in told] == [Queued, Failed]
 
 
 def test_a_missing_exporter_is_named(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
