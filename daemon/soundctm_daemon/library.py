@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -90,18 +91,22 @@ class Library:
 
     def open(self, clip: StoredClip) -> BinaryIO:
         """A clip's file, from its start. Raises ClipDamagedError when it is not the one that was stored."""
-        try:
-            stream = clip.path.open("rb")
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise ClipDamagedError(f"clip {clip.record.id}: {clip.path} cannot be read ({error.strerror}).") from error
-        if found != clip.sha256:
-            stream.close()
-            raise ClipDamagedError(
-                f"clip {clip.record.id}: {clip.path} is not the file that was stored (its sha256 differs). Its recipe "
-                "is still known: `soundctm clips show` prints it, and the same recipe makes the same clip again."
-            )
-        stream.seek(0)
+        with ExitStack() as unless_sound:
+            try:
+                stream = unless_sound.enter_context(clip.path.open("rb"))
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+                stream.seek(0)
+            except OSError as error:
+                raise ClipDamagedError(
+                    f"clip {clip.record.id}: {clip.path} cannot be read ({error.strerror})."
+                ) from error
+            if found != clip.sha256:
+                raise ClipDamagedError(
+                    f"clip {clip.record.id}: {clip.path} is not the file that was stored (its sha256 differs). Its "
+                    "recipe is still known: `soundctm clips show` prints it, and the same recipe makes the same clip "
+                    "again."
+                )
+            unless_sound.pop_all()
         return stream
 
     def edit(self, clip_id: str, change: Callable[[Edits], Edits]) -> StoredClip:
