@@ -4,24 +4,21 @@ but health checks."""
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
 
 from soundctm.errors import SoundCTMError
 from soundctm_daemon import status
+from soundctm_daemon.calls import Context, Continuation, Handler
 from soundctm_daemon.errors import SettingsError, UnauthenticatedError
 from soundctm_daemon.private_files import close_to_others, write_private
 from soundctm_daemon.tokens import Tokens
 
 _OPEN_METHODS = "/grpc.health.v1.Health/"
 _caller: ContextVar[str] = ContextVar("caller")  # no default: a call that was let in without a name is a defect
-
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
-Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]"
 
 
 def load_or_create_token(path: Path) -> str:
@@ -60,7 +57,7 @@ def is_open(details: grpc.HandlerCallDetails) -> bool:
 def refusal(error: SoundCTMError) -> grpc.RpcMethodHandler[Any, Any]:
     """Ends any kind of call with the error, before a byte of its request is read."""
 
-    async def refuse(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def refuse(requests: Any, context: Context) -> None:
         await status.abort(context, error)
 
     return grpc.stream_stream_rpc_method_handler(refuse)

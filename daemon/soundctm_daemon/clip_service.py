@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable
-from typing import TypeVar
+from collections.abc import AsyncIterator
 
-from soundctm.errors import SoundCTMError
 from soundctm_daemon import status, wire
-from soundctm_daemon.calls import Context, or_abort
+from soundctm_daemon.calls import Context, answered, or_abort
 from soundctm_daemon.clip import StoredClip
 from soundctm_daemon.clip_requests import LONGEST_ID, edit_of, hits_of, page_of
 from soundctm_daemon.errors import NoRecipeError, OffsetError
@@ -20,7 +18,6 @@ from soundctm_daemon.recipes import encode_recipe
 from soundgen.v1 import clip_service_pb2, clip_service_pb2_grpc
 
 CHUNK_BYTES = 256 * 1024
-_T = TypeVar("_T")
 
 
 class ClipService(clip_service_pb2_grpc.ClipServiceServicer):
@@ -85,7 +82,7 @@ class ClipService(clip_service_pb2_grpc.ClipServiceServicer):
     async def ImportClip(  # noqa: N802
         self, request_iterator: AsyncIterator[clip_service_pb2.ImportClipRequest], context: Context
     ) -> clip_service_pb2.ImportClipResponse:
-        clip = await _answered(context, self._importer.bring_in(request_iterator))
+        clip = await answered(context, self._importer.bring_in(request_iterator))
         return clip_service_pb2.ImportClipResponse(clip=wire.clip_message(clip))
 
     async def SearchClips(  # noqa: N802
@@ -98,7 +95,7 @@ class ClipService(clip_service_pb2_grpc.ClipServiceServicer):
             found = search_like(self._library, self._embed, request.clip_id[:LONGEST_ID], limit)
         hits = [
             clip_service_pb2.SearchHit(clip=wire.clip_message(clip), similarity=similarity)
-            for clip, similarity in await _answered(context, found)
+            for clip, similarity in await answered(context, found)
         ]
         return clip_service_pb2.SearchClipsResponse(hits=hits)
 
@@ -118,11 +115,3 @@ class ClipService(clip_service_pb2_grpc.ClipServiceServicer):
 
     async def _clip(self, clip_id: str, context: Context) -> StoredClip:
         return await or_abort(context, lambda: self._library.get(clip_id[:LONGEST_ID]))
-
-
-async def _answered(context: Context, work: Awaitable[_T]) -> _T:
-    """The result of work; an error of ours ends the call."""
-    try:
-        return await work
-    except SoundCTMError as error:
-        await status.abort(context, error)

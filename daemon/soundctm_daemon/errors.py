@@ -8,6 +8,7 @@ SoundCTMError
 │   ├── QueueFullError             as many clips wait as may wait
 │   ├── TooManyJobsError           one client has as many clips in flight as it may
 │   ├── RateLimitError             one client calls more often than it may
+│   ├── TooManyAtOnceError         one client has as many calls under way as it may
 │   ├── DaemonStoppingError        the daemon is draining and takes no new clips
 │   └── ModelMemoryBusyError       a model would fit if it were not for those that clips are being made with
 ├── NotInFlightError           no clip of that id is queued or being made
@@ -73,6 +74,16 @@ class RateLimitError(RetryLaterError):
         super().__init__(
             f"this client calls more often than it may; try again in {milliseconds} ms. The owner may raise "
             "client_requests_per_second and client_burst in daemon.toml."
+        )
+
+
+class TooManyAtOnceError(RetryLaterError):
+    reason = "TOO_MANY_CALLS_AT_ONCE"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"{most} calls of this client are under way, which is as many as it may have. End some, streams that "
+            "nobody reads perhaps, or let the owner raise client_calls in daemon.toml."
         )
 
 

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from soundctm.errors import SoundCTMError
 from soundctm_daemon import status
-from soundctm_daemon.calls import Context, or_abort
+from soundctm_daemon.calls import Context, answered, or_abort
 from soundctm_daemon.catalogue import Catalogue
 from soundctm_daemon.engines import Phase, States
 from soundctm_daemon.errors import NotInFlightError
@@ -122,10 +121,9 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         """
         reader = self._table.reader()
         try:
-            try:
-                placed = await self._desk.place(request, asked, self._identify(context), make, reader)
-            except SoundCTMError as error:
-                await status.abort(context, error)
+            placed = await answered(
+                context, self._desk.place(request, asked, self._identify(context), make, reader)
+            )
             for clip in placed.stored:
                 await context.write(respond(event=ready_message(clip)))
             await self._pass_on(reader, placed.in_flight, respond, context, one_is_ready=bool(placed.stored))

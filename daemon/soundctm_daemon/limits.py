@@ -1,15 +1,19 @@
-"""How much one client may ask for: calls per second by token, and what one connection may carry."""
+"""How much one client may ask for: calls per second and at once by token, and what one connection may carry."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 
-from soundctm_daemon.auth import Continuation, Handler, identify, is_open, refusal
-from soundctm_daemon.errors import RateLimitError
+from soundctm_daemon import status
+from soundctm_daemon.auth import identify, is_open, refusal
+from soundctm_daemon.calls import Context, Continuation, Handler, surrounded
+from soundctm_daemon.errors import RateLimitError, TooManyAtOnceError
 from soundctm_daemon.settings import Settings
 
 _HANDSHAKE_MS = 10_000        # who connects and says nothing is let go
@@ -52,6 +56,34 @@ class RateInterceptor(grpc.aio.ServerInterceptor):
         if not wait_seconds:
             return await continuation(handler_call_details)
         return refusal(RateLimitError(wait_seconds))
+
+
+class CallsAtOnceInterceptor(grpc.aio.ServerInterceptor):
+    """Stands behind TokenInterceptor: no client has more than `most` calls under way. Health checks pass uncounted."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._under_way: Counter[str] = Counter()  # by client
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
+        handler = await continuation(handler_call_details)
+        if handler is None or is_open(handler_call_details):
+            return handler
+        client = identify(handler_call_details)
+
+        @asynccontextmanager
+        async def around(context: Context) -> AsyncIterator[None]:
+            if self._under_way[client] >= self._most:
+                await status.abort(context, TooManyAtOnceError(self._most))
+            self._under_way[client] += 1
+            try:
+                yield
+            finally:
+                self._under_way[client] -= 1
+
+        return surrounded(handler, around)
 
 
 def server_options(settings: Settings) -> tuple[tuple[str, Any], ...]:

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from soundctm.errors import BundleError, FieldViolation, InvalidRequestError, SoundCTMError
-from soundctm_daemon import status, wire
-from soundctm_daemon.calls import Context, or_abort
+from soundctm.errors import BundleError, FieldViolation, InvalidRequestError
+from soundctm_daemon import wire
+from soundctm_daemon.calls import Context, answered, or_abort
 from soundctm_daemon.catalogue import Catalogue
 from soundctm_daemon.engines import EnginePool
 from soundctm_daemon.requests import LONGEST_NAME
@@ -59,11 +59,8 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     async def _changed(self, context: Context, change: Callable[[str], None], name: str) -> model_service_pb2.Model:
         """The model after the change. A caller who leaves before it began takes it back."""
         name = name[:LONGEST_NAME]
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._changes, change, name)
-            return await asyncio.to_thread(self._one, name)
-        except SoundCTMError as error:
-            await status.abort(context, error)
+        await answered(context, asyncio.get_running_loop().run_in_executor(self._changes, change, name))
+        return await or_abort(context, lambda: self._one(name))
 
     def _load(self, name: str) -> None:
         self._pool.get(self._catalogue.look_up(name)[1])

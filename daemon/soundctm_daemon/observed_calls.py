@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
 from soundctm_daemon import logs
-from soundctm_daemon.calls import Context
+from soundctm_daemon.calls import Context, Continuation, Handler, surrounded
 from soundctm_daemon.metrics import Metrics
 from soundctm_daemon.tracing import NoTracing, Tracing
-
-if TYPE_CHECKING:
-    _Handler = grpc.RpcMethodHandler[Any, Any]  # no such type at run time
 
 UNKNOWN_METHOD = "unknown"  # a label must not hold whatever a stranger sends
 _OURS = "/soundgen."
@@ -35,10 +31,8 @@ class ObservingInterceptor(grpc.aio.ServerInterceptor):
         self._metrics, self._methods, self._tracing = metrics, frozenset(methods), tracing or NoTracing()
 
     async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> _Handler | None:
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
         metadata = tuple(handler_call_details.invocation_metadata or ())
         request_id = logs.begin_request(metadata)
         method = handler_call_details.method
@@ -67,36 +61,13 @@ class ObservingInterceptor(grpc.aio.ServerInterceptor):
                     span.end("" if code in ("OK", "CANCELLED") else code, code=code, request_id=request_id)
                     self._ended(method, code, time.perf_counter() - began)
 
-        return _wrapped(handler, around)
+        return surrounded(handler, around)
 
     def _ended(self, method: str, code: str, seconds: float) -> None:
         self._metrics.call_ended(method, code, seconds)
         level = logging.ERROR if code in _DEFECTS else logging.DEBUG if code == "OK" else logging.INFO
         if method.startswith(_OURS) or method == UNKNOWN_METHOD:  # health is asked by the second, and watched for days
             _log.log(level, "%s ended with %s after %.3f s", method, code, seconds)
-
-
-def _wrapped(handler: _Handler, around: Callable[[Context], Any]) -> _Handler:
-    """The handler with `around` about it. Its own function may return an awaitable or an asynchronous generator."""
-    inner: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-
-    async def call(request: Any, context: Context) -> Any:
-        async with around(context):
-            answer = inner(request, context)
-            if not inspect.isasyncgen(answer):
-                return await answer
-            async for message in answer:
-                await context.write(message)
-            return None
-
-    make: Any = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[bool(handler.request_streaming), bool(handler.response_streaming)]
-    wrapped: _Handler = make(call, handler.request_deserializer, handler.response_serializer)
-    return wrapped
 
 
 def _code(context: Context) -> str:

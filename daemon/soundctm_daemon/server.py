@@ -22,7 +22,7 @@ from soundctm_daemon.engines import EnginePool, LoadEngine, Phase, States
 from soundctm_daemon.errors import SettingsError
 from soundctm_daemon.generation_service import GenerationService
 from soundctm_daemon.library import Library
-from soundctm_daemon.limits import RateInterceptor, RequestRate, server_options
+from soundctm_daemon.limits import CallsAtOnceInterceptor, RateInterceptor, RequestRate, server_options
 from soundctm_daemon.listening import bind_socket, bind_tcp
 from soundctm_daemon.meaning import engine_embed
 from soundctm_daemon.memory import memory_budget
@@ -108,6 +108,7 @@ class Daemon:
             ObservingInterceptor(self._metrics, _METHODS, tracing),
             TokenInterceptor(Tokens(token, TokenFile(settings.state_dir)), settings.token_file),
             RateInterceptor(RequestRate(settings.client_requests_per_second, settings.client_burst)),
+            CallsAtOnceInterceptor(settings.client_calls),
         ]
         self._metrics.read_load_from(lambda: load_of(self._scheduler, self._pool, self._catalogue))
         options = (*_SERVER_OPTIONS, *server_options(settings))

@@ -57,6 +57,7 @@ class Settings:
     )
     client_requests_per_second: float = key(200.0, "Calls one token may make in the long run.", at_least(0, "no limit"))
     client_burst: int = key(1000, "Calls one token may make at once after a pause.", at_least(1))
+    client_calls: int = key(1024, "Calls one token may have under way at once, streams among them.", at_least(1))
     message_limit_kb: int = key(1024, "Largest request message; uploads come in parts of 256.", between(512, 65536))
     connection_calls: int = key(128, "Calls one connection may carry at once; further ones wait.", at_least(1))
     connection_limit: int = key(512, "Connections at once; one more is closed as it is made.", at_least(1))

@@ -44,6 +44,7 @@ _CODES: tuple[tuple[type[SoundCTMError], grpc.StatusCode], ...] = (
     (errors.ModelChangedError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.UnauthenticatedError, grpc.StatusCode.UNAUTHENTICATED),
     (errors.RateLimitError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (errors.TooManyAtOnceError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.ClipNotFoundError, grpc.StatusCode.NOT_FOUND),
     (errors.ClipDamagedError, grpc.StatusCode.DATA_LOSS),
     (errors.SoundUnusableError, grpc.StatusCode.INVALID_ARGUMENT),

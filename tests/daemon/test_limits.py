@@ -19,7 +19,14 @@ from soundctm_daemon.tokens import TokenFile
 from soundgen import paths
 from soundgen.client import Client
 from soundgen.errors import ExhaustedError
-from soundgen.v1 import generation_service_pb2, generation_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
+from soundgen.v1 import (
+    clip_service_pb2,
+    clip_service_pb2_grpc,
+    generation_service_pb2,
+    generation_service_pb2_grpc,
+    model_service_pb2,
+    model_service_pb2_grpc,
+)
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
@@ -87,6 +94,30 @@ def test_a_client_over_its_rate_is_told_when_to_come_again_and_others_go_on(mode
             health = health_pb2_grpc.HealthStub(channel)
             for _ in range(50):
                 health.Check(health_pb2.HealthCheckRequest())
+
+
+def test_a_client_with_too_many_calls_under_way_is_refused_and_others_go_on(models: Path) -> None:
+    with RunningDaemon(steered(), client_calls=2) as daemon, Client() as client, own_channel(
+        daemon.listening.address
+    ) as channel:
+        other = (("authorization", f"Bearer {TokenFile(daemon.settings.state_dir).add('other')}"),)
+        clip_id = client.generate("rain", seconds=9.0).clip().id
+        stub = clip_service_pb2_grpc.ClipServiceStub(channel)
+        download = clip_service_pb2.DownloadRequest(clip_id=clip_id)
+        unread = [stub.Download(download, metadata=owner()) for _ in range(2)]  # more than a connection takes unread
+        for call in unread:
+            next(call)
+        with pytest.raises(ExhaustedError, match="client_calls") as caught:
+            client.models()
+        assert (caught.value.reason, caught.value.retry_after_seconds) == ("TOO_MANY_CALLS_AT_ONCE", 1.0)
+        assert client.serving()
+        assert len(list(stub.Download(download, metadata=other))) > 2
+        unread.pop().cancel()
+        while True:  # until the daemon has noticed
+            with contextlib.suppress(ExhaustedError):
+                assert client.models()
+                break
+        unread.pop().cancel()
 
 
 def retry_seconds(error: grpc.RpcError) -> float:
