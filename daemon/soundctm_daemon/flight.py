@@ -38,8 +38,9 @@ class Flight:
     def candidate(self) -> Candidate:
         take, job = self.take, self.job
         frames = float(take.frames) if take.jumping else take.frames / take.tiles
+        priority = job.first_priority if self._best is None else job.priority
         return Candidate(
-            job.clip_id, job.priority, self._order, job.bundle.digest, take.stage, take.jumping, take.rows, frames
+            job.clip_id, priority, self._order, job.bundle.digest, take.stage, take.jumping, take.rows, frames
         )
 
     def moved(self, take: Take) -> None:
@@ -107,7 +108,7 @@ def candidate_of_waiting(waiting: Waiting) -> Candidate:
     frames = job.bundle.spec.latent_frames(job.recipe.seconds)
     return Candidate(
         job.clip_id,
-        job.priority,
+        job.first_priority,
         waiting.order,
         job.bundle.digest,
         stage=stage_of(frames, None),

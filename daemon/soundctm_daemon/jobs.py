@@ -81,3 +81,9 @@ class Job:
     other_weights: bool = False  # the recipe was made for a bundle of another digest
     created_at: float = field(default_factory=time.time)
     stop: Stop = field(default_factory=Stop)
+
+    @property
+    def first_priority(self) -> Priority:
+        """Of its first take. Who has a deadline begins with a preview; only the better takes after it can wait."""
+        hurried = self.deadline_seconds is not None and self.priority is not Priority.BATCH
+        return Priority.PREVIEW if hurried else self.priority

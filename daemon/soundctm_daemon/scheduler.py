@@ -51,7 +51,7 @@ class Scheduler:
                 )
             before = self._positions()
             self._waiting += [Waiting(self._submitted + index, job) for index, job in enumerate(jobs)]
-            self._waiting.sort(key=lambda waiting: (waiting.job.priority, waiting.order))
+            self._waiting.sort(key=lambda waiting: (waiting.job.first_priority, waiting.order))
             self._submitted += len(jobs)
             self._tell_positions(before)
             self._notify()

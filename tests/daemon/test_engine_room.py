@@ -517,6 +517,27 @@ def opened_order(bundle: Bundle, deadline_seconds: float, **wishes: Any) -> Orde
     return Order(bundle, Priority.PREVIEW, deadline_seconds, wishes)
 
 
+def test_the_first_take_goes_as_a_preview_and_better_ones_as_what_they_are(
+    opened: Callable[..., Room], bundle: Bundle, clock: SimpleNamespace
+) -> None:
+    engine, gate = Engineered(bundle), Gate()
+    room = opened(engine)
+    engine.on_jump = lambda prompts: gate.wait()
+    (refined,) = room.asked(room.order(prompt="refined", steps=4))
+    gate.wait_until_reached()
+    waiting, hasty, patient = room.asked(
+        room.order(prompt="waiting"),
+        Order(bundle, Priority.REFINEMENT, 1060.0, {"prompt": "hasty", "steps": 2}),
+        Order(bundle, Priority.BATCH, 1060.0, {"prompt": "batch"}),
+    )
+    assert hasty.events == [Queued(1)]
+    gate.let_through(1000)
+    assert all(order.clip for order in (refined, waiting, hasty, patient))
+    assert [prompt for (prompt,) in engine.jumps] == [
+        "refined", "hasty", *["refined"] * 3, "waiting", *["hasty"] * 2, "batch",
+    ]  # fmt: skip
+
+
 def test_the_largest_plan_that_fits_is_made(
     opened: Callable[..., Room], bundle: Bundle, clock: SimpleNamespace
 ) -> None:
