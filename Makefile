@@ -13,7 +13,7 @@ WORKERS ?= 2
 JUDGE  := training/classifier.safetensors
 RECORDINGS ?=
 
-.PHONY: run test daw parity check breaking stubs benchmark starter ablations report listen clean
+.PHONY: run test daw parity check breaking stubs benchmark export-check starter ablations report listen clean
 
 run: $(VENV)/.installed
 	@$(BIN)/soundctm generate "$$PROMPT" --refine-steps 16
@@ -46,6 +46,11 @@ stubs: $(VENV)/.installed-dev
 
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/first_clip.py
+
+# The starter in every precision; a graph that does not say what PyTorch says ends it.
+export-check: $(VENV)/.installed-dev
+	rm -rf $(RUNS)/export
+	for precision in fp32 fp16 int8; do $(BIN)/python export/to_onnx.py starter -o $(RUNS)/export/$$precision -p $$precision || exit 1; done
 
 # The starter's weights from data to bundle; hours on two CPU cores. A stopped stage goes on where it was.
 STARTER := $(RUNS)/starter

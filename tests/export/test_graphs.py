@@ -17,6 +17,9 @@ from soundctm.engines.onnx import OnnxEngine
 from soundctm.engines.onnx_graphs import Provider, open_graph
 from soundctm.engines.torch import TorchEngine
 from soundctm.exports import REQUIRED, GraphRecord, Role, read_exports
+from soundctm.networks.dit import DiT
+from soundctm.spec import DiTSpec, TextKind, TextSpec
+from soundctm.text.clap import ClapNetwork, ClapText, roberta_spec
 from soundctm_export.errors import BakedShapeError, ParityError
 from soundctm_export.exporter import refuse_baked, write_graph
 from soundctm_export.graphs import GraphPlan, Port, graph_plans, tiling
@@ -52,6 +55,33 @@ def test_the_jump_in_other_precisions(
     assert (TensorProto.FLOAT16 if precision is Precision.FP16 else TensorProto.INT8) in kinds
     full, stored = (folder / "jump.onnx.data" for folder in (exported_tiny_dir, tmp_path))
     assert stored.stat().st_size < full.stat().st_size
+
+
+def official_parts(parts: Parts, tokenizer_json: Path) -> Parts:
+    """The official layout: one text token from CLAP, levels in a prepended token, one network for t and for s."""
+    sizes = {"vocab_size": 16, "hidden": 32, "layers": 1, "heads": 2, "intermediate": 32, "positions": 80}
+    dit = DiTSpec(io_channels=4, embed_dim=64, depth=1, num_heads=2, cond_dim=64)
+    spec = dataclasses.replace(parts.spec, network=dit, text=TextSpec(TextKind.CLAP, 64, 1, {**sizes, "projection": True}))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = DiT(dit).eval().requires_grad_(False)
+        for parameter in network.parameters():  # zero-initialised branches would say nothing
+            torch.nn.init.normal_(parameter, std=0.15)
+        tensors = ClapNetwork(roberta_spec(**sizes), 64).state_dict()
+    return Parts(spec, network, parts.codec, ClapText(spec.text, tensors, tokenizer_json))
+
+
+def test_the_official_layout_has_graphs(parts: Parts, tiniest_bundle_dir: Path, tmp_path: Path) -> None:
+    official = official_parts(parts, tiniest_bundle_dir / "tokenizer.json")
+    for role, inputs in ((Role.TEXT, ["ids", "mask"]), (Role.JUMP, ["z", "t", "s", "omega", "constant"])):
+        plan, path = plan_of(official, role), tmp_path / f"{role.value}.onnx"
+        assert [port.name for port in plan.inputs] == inputs
+        write_graph(plan, path, 20)
+        check_file(plan, path)
+        assert measured_snr_db(plan, path, [22, 31]) >= tolerance_db(role, Precision.FP32)
+    (tmp_path / "int8").mkdir()
+    convert(tmp_path / "jump.onnx", tmp_path / "int8" / "jump.onnx", Precision.INT8)
+    assert measured_snr_db(plan, tmp_path / "int8" / "jump.onnx", [22]) >= tolerance_db(Role.JUMP, Precision.INT8)
 
 
 def small_mel() -> WhitenedMelCodec:

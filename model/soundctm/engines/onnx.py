@@ -98,7 +98,6 @@ class OnnxEngine:
         levels = {"t": t, "s": s, "omega": omega}
         rows = {name: np.array(values, np.float32) for name, values in levels.items()}
         context = {name: self.stack([handle[name] for handle in text]) for name in text[0]}
-        # a step's noise level times float32 noise may be float64
         return self._jump({"z": self.array(z), **rows, **context})["landed"]
 
     def decode(self, z: Floats, seeds: Sequence[int]) -> Floats:
