@@ -85,17 +85,16 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         self, request: contract.WatchRequest, context: Context
     ) -> None:
         clip_id = request.clip_id[:LONGEST_NAME]
-        view = self._table.find(clip_id)
-        if view is None or view.state is JobState.READY:
-            clip = await or_abort(context, lambda: self._library.get(clip_id))
-            await context.write(contract.WatchResponse(event=ready_message(clip)))
-            return
-        reader = self._table.reader()
-        self._table.attach(reader, [clip_id], holds=False, how_far=True)
+        view, reader = self._table.find(clip_id), self._table.reader()
         try:
-            await self._pass_on(reader, [clip_id], contract.WatchResponse, context)
+            followed = view is not None and view.state is not JobState.READY
+            if followed and self._table.attach(reader, [clip_id], holds=False, how_far=True):
+                await self._pass_on(reader, [clip_id], contract.WatchResponse, context)
+                return
         finally:
             self._desk.leave(reader)
+        clip = await or_abort(context, lambda: self._library.get(clip_id))
+        await context.write(contract.WatchResponse(event=ready_message(clip)))
 
     async def Cancel(  # noqa: N802
         self, request: contract.CancelRequest, context: Context

@@ -123,15 +123,21 @@ class JobTable:
         """Of no job yet; made on the event loop that reads it. Who made it calls `leave` in the end."""
         return Subscription(self._lock)
 
-    def attach(self, reader: Subscription, clip_ids: Collection[str], *, holds: bool, how_far: bool) -> None:
-        """Let the reader have these jobs' events from now on; first, if `how_far`, one that says how far each is."""
+    def attach(self, reader: Subscription, clip_ids: Collection[str], *, holds: bool, how_far: bool) -> list[str]:
+        """Let the reader have these jobs' events from now on; first, if `how_far`, one that says how far each is. Gives
+        the ids of those it has: one that ended may be forgotten by now."""
+        known = []
         with self._lock:
             for clip_id in clip_ids:
-                entry = self._in_flight.get(clip_id) or self._ended[clip_id]
+                entry = self._in_flight.get(clip_id) or self._ended.get(clip_id)
+                if entry is None:
+                    continue
+                known.append(clip_id)
                 if how_far:
                     reader.put(entry.view.job, _how_far(entry.view))
                 if not entry.view.ended:
                     entry.readers[reader] = holds
+        return known
 
     def leave(self, reader: Subscription) -> list[str]:
         """The reader reads no more. Gives the clips in flight that it alone held and that are not kept."""

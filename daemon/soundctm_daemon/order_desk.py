@@ -86,8 +86,7 @@ class OrderDesk:
         """Held from here on, so that the end of an earlier call does not cancel them."""
         views = [view for clip_id in order.clip_ids if (view := self._table.find(clip_id)) is not None]
         met = {view.job.clip_id for view in views if not view.ended and view.job.stop.error is None}
-        self._table.attach(reader, met, holds=True, how_far=True)
-        return met
+        return set(self._table.attach(reader, met, holds=True, how_far=True))
 
     def _stored(self, clip_ids: Collection[str]) -> dict[str, StoredClip]:
         found = {}

@@ -42,6 +42,15 @@ def added(table: JobTable, bundle: Bundle, client: str = "") -> Job:
     return job
 
 
+def test_a_reader_is_told_what_it_cannot_have_because_it_was_forgotten(bundle: Bundle) -> None:
+    async def had() -> bool:
+        table = JobTable()
+        job = added(table, bundle)
+        return table.attach(table.reader(), [job.clip_id, "forgotten"], holds=False, how_far=True) == [job.clip_id]
+
+    assert asyncio.run(had())
+
+
 def test_a_reader_that_stands_still_keeps_the_latest_of_each_kind_and_the_end(bundle: Bundle) -> None:
     async def read() -> list[JobEvent]:
         table = JobTable()
