@@ -16,7 +16,8 @@ from typing import Any
 from soundctm.familiarity import Familiarity
 from soundctm.noise import SEED_MAX
 from soundctm.recipe import Recipe
-from soundctm_daemon.edits import Edits, is_number, is_storable, is_time
+from soundctm_daemon.edits import Edits
+from soundctm_daemon.untrusted import is_number, is_text, is_time, is_whole
 
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _ID_LENGTH = 12  # 60 random bits
@@ -146,7 +147,7 @@ def description(record: ClipRecord) -> str:
 def require_sound_recipe(recipe: Recipe) -> None:
     """What every model asks of a recipe, whatever file it came from. Raises ValueError naming the fields at fault."""
     _require(
-        {name: is_storable(getattr(recipe, name)) for name in ("bundle_digest", "prompt", "negative_prompt")}
+        {name: is_text(getattr(recipe, name)) for name in ("bundle_digest", "prompt", "negative_prompt")}
         | {"seed": _is_count(recipe.seed, 0, SEED_MAX), "steps": _is_count(recipe.steps, 1, _MOST)}
         | {name: is_number(getattr(recipe, name)) for name in ("seconds", "gamma", "omega", "nu")}
     )
@@ -158,17 +159,17 @@ def _require_sound(record: ClipRecord) -> None:
         require_sound_recipe(record.recipe)
     if (familiarity := record.familiarity) is not None:
         _require(
-            {"familiarity.label": is_storable(familiarity.label)}
+            {"familiarity.label": is_text(familiarity.label)}
             | {name: is_number(getattr(familiarity, name)) for name in ("similarity", "threshold")}
         )
     _require(
         {"id": isinstance(record.id, str) and _ID.fullmatch(record.id) is not None}
-        | {name: is_storable(getattr(record, name)) for name in ("model", "parent_id", "label")}
+        | {name: is_text(getattr(record, name)) for name in ("model", "parent_id", "label")}
         | {name: _is_count(getattr(record, name), 1, _MOST) for name in ("sample_rate_hz", "channels")}
         | {name: _is_count(getattr(record, name), 0, _MOST) for name in ("samples", "asked_samples")}
         | {name: is_number(getattr(record, name)) for name in ("render_seconds", "peak", "mean")}
         | {"created_at": is_time(record.created_at), "other_weights": isinstance(record.other_weights, bool)}
-        | {"tags": all(is_storable(tag) for tag in record.tags)}
+        | {"tags": all(is_text(tag) for tag in record.tags)}
     )
 
 
@@ -179,4 +180,4 @@ def _require(sound: Mapping[str, bool]) -> None:
 
 
 def _is_count(value: Any, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    return is_whole(value) and low <= value <= high

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from soundctm.errors import FieldViolation, InvalidRequestError
 from soundctm_daemon.clip_filter import ClipFilter, folded
 from soundctm_daemon.edits import Edits, checked_label, checked_notes, checked_tags
+from soundctm_daemon.untrusted import LAST_SECOND
 from soundgen.v1 import clip_service_pb2
 
 LONGEST_ID = 200  # characters of an id that is looked up; what is longer names no clip
@@ -20,7 +21,7 @@ _DEFAULT_HITS, _MOST_HITS = 20, 200
 _LONGEST_TEXT = 1000  # characters
 _PAGE_TOKEN = re.compile(r"([0-9]{1,18})-([0-9a-f]{8})")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799  # the years 1 to 9999, as a Timestamp may tell
+_FIRST_SECOND = -62135596800  # of the year 1, the first a Timestamp may tell
 _MB = 1_000_000
 
 
@@ -129,7 +130,7 @@ def _nanoseconds(field: str, request: clip_service_pb2.ListClipsRequest) -> int 
     if not request.HasField(field):  # type: ignore[arg-type]
         return None
     time: Timestamp = getattr(request, field)
-    if not (_FIRST_SECOND <= time.seconds <= _LAST_SECOND and 0 <= time.nanos < 10**9):
+    if not (_FIRST_SECOND <= time.seconds <= LAST_SECOND and 0 <= time.nanos < 10**9):
         raise invalid(field, f"{time.seconds} s and {time.nanos} ns", "a time in the years 1 to 9999")
     return time.seconds * 10**9 + time.nanos
 

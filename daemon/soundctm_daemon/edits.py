@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from soundctm.errors import FieldViolation, InvalidRequestError
+from soundctm_daemon.untrusted import is_text, is_time
 
 LONGEST_LABEL, LONGEST_NOTES, LONGEST_TAG = 200, 4000, 40  # characters
 MOST_TAGS = 32
 _FORMAT = 1
-_LAST_SECOND = 253402300799  # of the year 9999: a message has no later time
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Edits:
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"no edits of a clip: {error!r}") from error
         sound = (
-            all(is_storable(text) for text in (edits.label, edits.notes, *edits.tags))
+            all(is_text(text) for text in (edits.label, edits.notes, *edits.tags))
             and isinstance(edits.favourite, bool)
             and (edits.deleted_at is None or is_time(edits.deleted_at))
         )
@@ -83,27 +82,3 @@ def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
             seen = f"a tag {len(tag)} characters long" if tag else "an empty tag"
             raise InvalidRequestError([FieldViolation("tags", seen, f"tags of 1 to {LONGEST_TAG} characters")])
     return tuple(plain)
-
-
-def is_storable(text: Any) -> bool:
-    """Whether it is text that a database and a message can hold: JSON can spell halves of characters."""
-    if not isinstance(text, str):
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def is_number(value: Any) -> bool:
-    """Whether it is a finite number."""
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond every float
-        return False
-
-
-def is_time(value: Any) -> bool:
-    """Whether it is seconds since 1970 that a message can tell."""
-    return is_number(value) and 0 <= value <= _LAST_SECOND

@@ -9,13 +9,13 @@ matter and is asked elsewhere; here they have their types.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from soundctm.errors import FieldViolation, InvalidRequestError
 from soundctm.recipe import Recipe
+from soundctm_daemon.untrusted import is_number, is_text, is_whole
 
 LONGEST_TEXT = 64 * 1024  # characters; a recipe with the longest prompts has a tenth of them
 _FORMAT = 1
@@ -90,30 +90,12 @@ def _as_held(value: Any, name: str) -> Any:
     return float(value) if _RECIPE[name] is _NUMBER else value
 
 
-def _is_text(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and value.encode() is not None
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell and nothing can store
-        return False
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond every float
-        return False
-
-
-_TEXT = (_is_text, "text in Unicode")
-_WHOLE = (_is_whole, "a whole number")
-_NUMBER = (_is_number, "a finite number")
+_TEXT = (is_text, "text in Unicode")
+_WHOLE = (is_whole, "a whole number")
+_NUMBER = (is_number, "a finite number")
 _DOCUMENT: dict[str, tuple[_Check, str]] = {
-    "format": (lambda value: _is_whole(value) and value == _FORMAT, f"{_FORMAT}, all this version reads"),
-    "model": (lambda value: _is_text(value) and 0 < len(value) <= _LONGEST_MODEL, f"1 to {_LONGEST_MODEL} characters"),
+    "format": (lambda value: is_whole(value) and value == _FORMAT, f"{_FORMAT}, all this version reads"),
+    "model": (lambda value: is_text(value) and 0 < len(value) <= _LONGEST_MODEL, f"1 to {_LONGEST_MODEL} characters"),
     "recipe": (lambda value: isinstance(value, dict), "a JSON object"),
 }
 _RECIPE: dict[str, tuple[_Check, str]] = {
