@@ -18,7 +18,7 @@ from soundgen.json_lines import to_json
 
 _ARRAY = typer.Option(False, "--json", help="One JSON array instead of a table.")
 _HAS_TAG = typer.Option(None, "--tag", help="Has this tag; several times: all of them.")
-_SINCE = typer.Option(None, help="Made at this time or later.")
+_SINCE = typer.Option(None, help="Made after this time.")
 _DESTINATION = typer.Argument(help=f"The file to write: {FORMATS}.", dir_okay=False)
 _RECIPE_OUT = typer.Option(None, "--out", "-o", help="Write it there instead.", dir_okay=False)
 _TAGS = typer.Argument(help="Tags to give it.")
@@ -133,7 +133,7 @@ def tag_clip(
     reporter = reporter_for(as_json)
     with errors_shown(reporter), connect() as client:
         now = set(client.clip(clip_id).tags)
-        named = {tag.strip().lower() for tag in tags}
+        named = {" ".join(tag.lower().split()) for tag in tags}  # as the daemon keeps them
         clip = client.update_clip(clip_id, tags=sorted(now - named if remove else now | named))
         reporter.changed(clip, f"tags {', '.join(clip.tags) or 'none'}")
 
