@@ -61,14 +61,15 @@ def official_parts(parts: Parts, tokenizer_json: Path) -> Parts:
     """The official layout: one text token from CLAP, levels in a prepended token, one network for t and for s."""
     sizes = {"vocab_size": 16, "hidden": 32, "layers": 1, "heads": 2, "intermediate": 32, "positions": 80}
     dit = DiTSpec(io_channels=4, embed_dim=64, depth=1, num_heads=2, cond_dim=64)
-    spec = dataclasses.replace(parts.spec, network=dit, text=TextSpec(TextKind.CLAP, 64, 1, {**sizes, "projection": True}))
+    text = TextSpec(TextKind.CLAP, 64, 1, {**sizes, "projection": True})
+    spec = dataclasses.replace(parts.spec, network=dit, text=text)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = DiT(dit).eval().requires_grad_(False)
         for parameter in network.parameters():  # zero-initialised branches would say nothing
             torch.nn.init.normal_(parameter, std=0.15)
         tensors = ClapNetwork(roberta_spec(**sizes), 64).state_dict()
-    return Parts(spec, network, parts.codec, ClapText(spec.text, tensors, tokenizer_json))
+    return Parts(spec, network, parts.codec, ClapText(text, tensors, tokenizer_json))
 
 
 def test_the_official_layout_has_graphs(parts: Parts, tiniest_bundle_dir: Path, tmp_path: Path) -> None:
