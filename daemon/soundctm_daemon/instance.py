@@ -1,4 +1,4 @@
-"""One daemon per state folder and per socket: locks that die with their process, sockets that do not."""
+"""One daemon per state folder, per socket and per clip folder: locks die with their process, sockets do not."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from soundctm_daemon.errors import AlreadyRunningError, SettingsError
+from soundctm_daemon.files import library_error
 from soundctm_daemon.private_files import close_to_others, require_own_folder
 from soundctm_daemon.settings import Settings
 from soundgen import paths
@@ -22,13 +23,18 @@ _LOCK_PAUSE_SECONDS = 0.02
 
 @contextlib.contextmanager
 def sole_instance(settings: Settings) -> Iterator[None]:
-    """Hold both locks, with the state folder made and nobody else's, and a dead daemon's socket removed.
+    """Hold the locks, with the state folder made and nobody else's, and a dead daemon's socket removed.
 
-    Raises AlreadyRunningError, SettingsError.
+    Raises AlreadyRunningError, SettingsError, LibraryError and its kinds.
     """
     _make_own(settings.state_dir, closed=True)
     _make_own(settings.socket.parent, closed=False)  # the socket closes itself
-    with _lock(state_lock(settings)), _lock(settings.socket.with_name(f"{settings.socket.name}.lock")):
+    _make_clips_folder(settings.clips_dir)
+    with (
+        _lock(state_lock(settings), "SOUNDCTM_STATE"),
+        _lock(settings.socket.with_name(f"{settings.socket.name}.lock"), "SOUNDCTM_SOCKET"),
+        _lock(settings.clips_dir / ".daemon.lock", "SOUNDCTM_CLIPS"),
+    ):
         _remove_stale_socket(settings.socket)
         try:
             yield
@@ -58,13 +64,14 @@ def _process_id(text: str) -> int:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path, variable: str) -> Iterator[None]:
+    """`variable` of the environment names the folder. Raises AlreadyRunningError, SettingsError."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise SettingsError(
             f"the lock {path} cannot be opened ({error.strerror}). Make its folder writable, or name another by "
-            "SOUNDCTM_STATE."
+            f"{variable}."
         ) from error
     try:
         try:
@@ -72,9 +79,9 @@ def _lock(path: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise AlreadyRunningError(
                 f"another daemon (process {os.read(descriptor, 32).decode().strip() or 'unknown'}) holds {path}. "
-                "Use it, stop it with `soundctm daemon stop`, or name another state folder by SOUNDCTM_STATE."
+                f"Use it, stop it with `soundctm daemon stop`, or name another folder by {variable}."
             ) from error
-        _sign(descriptor, path)
+        _sign(descriptor, path, variable)
         yield
     finally:
         os.close(descriptor)  # the file stays: removing it would let two daemons hold two files of one name
@@ -94,7 +101,15 @@ def _make_own(folder: Path, *, closed: bool) -> None:
         ) from error
 
 
-def _sign(descriptor: int, path: Path) -> None:
+def _make_clips_folder(folder: Path) -> None:
+    """It may be shared with others: nothing but its lock says whose it is now. Raises LibraryError and its kinds."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise library_error(error, folder) from error
+
+
+def _sign(descriptor: int, path: Path, variable: str) -> None:
     """Who holds the lock, for `holder` and for who finds it held. Raises SettingsError."""
     try:
         os.truncate(descriptor, 0)
@@ -102,7 +117,7 @@ def _sign(descriptor: int, path: Path) -> None:
     except OSError as error:
         raise SettingsError(
             f"the lock {path} cannot be written ({error.strerror}). Free some space, or name another folder by "
-            "SOUNDCTM_STATE."
+            f"{variable}."
         ) from error
 
 
