@@ -15,7 +15,7 @@ from soundctm_daemon.clip import StoredClip
 
 @dataclass(frozen=True)
 class Queued:
-    """`position` clips go before this one, the one being made included."""
+    """`position` clips go before this one, those being made included."""
 
     position: int
 

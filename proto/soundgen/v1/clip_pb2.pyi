@@ -208,7 +208,7 @@ class Clip(_message.Message):
     label: _builtins.str
     """A short name for people: as requested, else the prompt's beginning."""
     render_seconds: _builtins.float
-    """Time from the start of the first jump to the end of decoding, in seconds."""
+    """Time from when it began to be made to the end of decoding, in seconds; steps of others in between count."""
     sample_rate_hz: _builtins.int
     """Samples per second and channel."""
     channels: _builtins.int

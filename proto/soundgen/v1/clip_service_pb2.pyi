@@ -85,7 +85,9 @@ class ListClipsRequest(_message.Message):
         """Only clips that have all of these tags."""
 
     @_builtins.property
-    def created_after(self) -> _timestamp_pb2.Timestamp: ...
+    def created_after(self) -> _timestamp_pb2.Timestamp:
+        """Neither includes the very moment."""
+
     @_builtins.property
     def created_before(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(

@@ -5,9 +5,12 @@ Prompt in, clip out.
 
 Errors are google.rpc.Status messages in the status trailer (`grpc-status-details-bin`): a BadRequest names every
 field that is out of range, an ErrorInfo (domain "soundctm") carries a stable reason and, where a field is at fault,
-its `field`, `value` and `allowed`. RESOURCE_EXHAUSTED and UNAVAILABLE carry a RetryInfo that says when to try again.
+its `field`, `value` and `allowed`. RESOURCE_EXHAUSTED and UNAVAILABLE carry a RetryInfo that says when to try again,
+where the daemon says so itself and not gRPC: for a message that is too large, or a connection that is lost, there is
+none.
 
-Every call needs the metadata `authorization: Bearer <token>`; the token lies in a file only the daemon's user reads.
+Every call but health checks needs the metadata `authorization: Bearer <token>`; the owner's token lies in a file only
+the daemon's user reads.
 """
 
 from collections import abc as _abc
@@ -100,7 +103,7 @@ class GenerateRequest(_message.Message):
     seed: _builtins.int
     """0 to 4294967295. Default: drawn by the daemon, and returned in the recipe."""
     seconds: _builtins.float
-    """Length in seconds, 0.5 to 10. Default: the model's longest."""
+    """Length in seconds, Ranges.min_seconds to Ranges.max_seconds. Default: the model's longest."""
     steps: _builtins.int
     """Number of jumps, 1 to Ranges.max_steps. Default: 1."""
     gamma: _builtins.float
@@ -123,8 +126,8 @@ class GenerateRequest(_message.Message):
     """The clip goes on when this call ends: Watch follows it again, Cancel stops it."""
     within_seconds: _builtins.float
     """Makes the best take that can be had within so many seconds from now, 0.1 to 3600, and stores that one alone: one
-    jump first, then as many more as time allows, up to `steps` (default: 16). A preview is always made; if even that
-    takes longer, it comes late.
+    jump first, as a preview, then as many as time allows, up to `steps` (default: 16). A preview is always made; if
+    even that takes longer, it comes late.
     """
     batch: _builtins.bool
     """Goes after everything else, for work nobody waits at: packs, libraries."""
@@ -395,7 +398,7 @@ class RerenderRequest(_message.Message):
     allow_other_weights: _builtins.bool
     """Where the model of the recipe is not installed with the very same weights, the call fails with FAILED_PRECONDITION
     and the reason MODEL_CHANGED. True: make it with what is installed under that name, and mark the clip
-    AUDIO_FINDING_OTHER_WEIGHTS.
+    AUDIO_FINDING_OTHER_WEIGHTS. NOT_FOUND where nothing is installed under that name.
     """
     request_id: _builtins.str
     """As in GenerateRequest."""
@@ -693,7 +696,7 @@ class Queued(_message.Message):
     MODEL_LOADING_FIELD_NUMBER: _builtins.int
     RECIPE_FIELD_NUMBER: _builtins.int
     position: _builtins.int
-    """Clips that go before this one, the one being made included."""
+    """Clips that go before this one, those being made included."""
     model_loading: _builtins.bool
     """Whether the model is still being loaded."""
     @_builtins.property
@@ -778,7 +781,9 @@ Global___ClipReady: _TypeAlias = ClipReady  # noqa: Y015
 
 @_typing.final
 class Failed(_message.Message):
-    """Nothing was stored. The stream's status says the same, with details."""
+    """Nothing was stored. The stream's status says the same, with details; of a call that makes several, where none became
+    ready. CANCELLED: somebody cancelled it. DAEMON_STOPPING (UNAVAILABLE): nobody did, ask for it again.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

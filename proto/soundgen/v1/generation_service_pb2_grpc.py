@@ -125,7 +125,7 @@ class GenerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Cancel(self, request, context):
-        """Stops a clip that is queued or being made. NOT_FOUND when no such clip is in flight.
+        """Stops a clip that is queued or being made. NOT_FOUND when no such clip is in flight, or its file is being written.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

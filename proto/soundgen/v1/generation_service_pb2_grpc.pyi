@@ -5,9 +5,12 @@ Prompt in, clip out.
 
 Errors are google.rpc.Status messages in the status trailer (`grpc-status-details-bin`): a BadRequest names every
 field that is out of range, an ErrorInfo (domain "soundctm") carries a stable reason and, where a field is at fault,
-its `field`, `value` and `allowed`. RESOURCE_EXHAUSTED and UNAVAILABLE carry a RetryInfo that says when to try again.
+its `field`, `value` and `allowed`. RESOURCE_EXHAUSTED and UNAVAILABLE carry a RetryInfo that says when to try again,
+where the daemon says so itself and not gRPC: for a message that is too large, or a connection that is lost, there is
+none.
 
-Every call needs the metadata `authorization: Bearer <token>`; the token lies in a file only the daemon's user reads.
+Every call but health checks needs the metadata `authorization: Bearer <token>`; the owner's token lies in a file only
+the daemon's user reads.
 """
 
 from collections import abc as _abc
@@ -57,7 +60,7 @@ class GenerationServiceStub:
     that ended lately, and for every stored clip. Ending the call cancels nothing.
     """
     Cancel: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.CancelRequest, _generation_service_pb2.CancelResponse]
-    """Stops a clip that is queued or being made. NOT_FOUND when no such clip is in flight."""
+    """Stops a clip that is queued or being made. NOT_FOUND when no such clip is in flight, or its file is being written."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.ListJobsRequest, _generation_service_pb2.ListJobsResponse]
     """Clips in flight, in the order they will be made, and those that ended lately."""
 
@@ -83,7 +86,7 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     that ended lately, and for every stored clip. Ending the call cancels nothing.
     """
     Cancel: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.CancelRequest, _generation_service_pb2.CancelResponse]  # type: ignore[assignment]
-    """Stops a clip that is queued or being made. NOT_FOUND when no such clip is in flight."""
+    """Stops a clip that is queued or being made. NOT_FOUND when no such clip is in flight, or its file is being written."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.ListJobsRequest, _generation_service_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Clips in flight, in the order they will be made, and those that ended lately."""
 
@@ -148,7 +151,7 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_service_pb2.CancelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generation_service_pb2.CancelResponse, _abc.Awaitable[_generation_service_pb2.CancelResponse]]:
-        """Stops a clip that is queued or being made. NOT_FOUND when no such clip is in flight."""
+        """Stops a clip that is queued or being made. NOT_FOUND when no such clip is in flight, or its file is being written."""
 
     @_abc_1.abstractmethod
     def ListJobs(

@@ -94,6 +94,7 @@ class UnloadModelRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """A name from ListModels; empty for the daemon's default."""
     def __init__(
         self,
         *,
@@ -133,6 +134,7 @@ class ReloadModelRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """A name from ListModels; empty for the daemon's default."""
     def __init__(
         self,
         *,
@@ -173,6 +175,7 @@ class AcceptLicenceRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     LICENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """A name from ListModels; empty for the daemon's default."""
     licence: _builtins.str
     """`licence` as the model shows it: what is accepted is what was read."""
     def __init__(

@@ -92,7 +92,8 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnloadModel(self, request, context):
-        """Frees its memory; the next request loads it again. FAILED_PRECONDITION while clips are being made with it.
+        """Frees its memory; the next request loads it again. FAILED_PRECONDITION while clips are being made with it. One that
+        is being loaded goes on being loaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,9 @@ class ModelServiceStub:
     it. A model that fails leaves the others as they are.
     """
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UnloadModelRequest, _model_service_pb2.UnloadModelResponse]
-    """Frees its memory; the next request loads it again. FAILED_PRECONDITION while clips are being made with it."""
+    """Frees its memory; the next request loads it again. FAILED_PRECONDITION while clips are being made with it. One that
+    is being loaded goes on being loaded.
+    """
     ReloadModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ReloadModelRequest, _model_service_pb2.ReloadModelResponse]
     """Reads the model's folder again. Clips in flight finish with the weights they began with; when the new ones fail
     their check, the old ones go on.
@@ -62,7 +64,9 @@ class ModelServiceAsyncStub(ModelServiceStub):
     it. A model that fails leaves the others as they are.
     """
     UnloadModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UnloadModelRequest, _model_service_pb2.UnloadModelResponse]  # type: ignore[assignment]
-    """Frees its memory; the next request loads it again. FAILED_PRECONDITION while clips are being made with it."""
+    """Frees its memory; the next request loads it again. FAILED_PRECONDITION while clips are being made with it. One that
+    is being loaded goes on being loaded.
+    """
     ReloadModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ReloadModelRequest, _model_service_pb2.ReloadModelResponse]  # type: ignore[assignment]
     """Reads the model's folder again. Clips in flight finish with the weights they began with; when the new ones fail
     their check, the old ones go on.
@@ -105,7 +109,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.UnloadModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.UnloadModelResponse, _abc.Awaitable[_model_service_pb2.UnloadModelResponse]]:
-        """Frees its memory; the next request loads it again. FAILED_PRECONDITION while clips are being made with it."""
+        """Frees its memory; the next request loads it again. FAILED_PRECONDITION while clips are being made with it. One that
+        is being loaded goes on being loaded.
+        """
 
     @_abc_1.abstractmethod
     def ReloadModel(
