@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from soundctm.familiarity import FamiliarTable
 from soundctm.text.protocol import TextEncoder
 from soundctm_training.encode import text_encoder
-from soundctm_training.evaluation.prompts import canonical, held_out_prompts
+from soundctm_training.evaluation.prompts import canonical, held_out_prompts, known_labels
 from soundctm_training.familiar import (
     MOST_ROWS,
     NothingFamiliarError,
@@ -21,6 +23,7 @@ from soundctm_training.familiar import (
 )
 from soundctm_training.synth.captions import class_captions
 from soundctm_training.synth.catalogue import LABELS
+from tiny import write_familiar_texts, write_tiny_bundle
 
 CLASSES = ("rain", "dog", "bell", "engine")
 
@@ -80,3 +83,10 @@ def test_unknown_prompts_name_no_class_and_are_no_held_out_prompt() -> None:
 def test_without_a_class_to_judge_there_is_no_table(encoder: TextEncoder) -> None:
     with pytest.raises(NothingFamiliarError, match="nonsense"):
         familiar_table([("a caption", "nonsense")], encoder)
+
+
+def test_a_bundle_is_judged_on_what_it_says_it_knows(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "tiny")
+    assert known_labels(bundle, ("rain", "dog", "siren")) == ("rain", "dog", "siren")
+    telling = write_familiar_texts(bundle, {"rain on a roof": "rain", "a dog barks": "dog"}, threshold=0.4)
+    assert known_labels(telling, ("siren", "dog", "rain")) == ("dog", "rain")

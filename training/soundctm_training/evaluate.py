@@ -29,6 +29,7 @@ from soundctm_training.evaluation.classifier_training import (
 from soundctm_training.evaluation.clips import labelled_mels, labelled_sound, pool_lengths, pool_mels
 from soundctm_training.evaluation.prompts import (
     chosen_prompts,
+    known_labels,
     require_fresh_seed,
     require_never_trained_on,
     training_captions,
@@ -113,12 +114,12 @@ def _training_mels(options: ClassifierOptions) -> list[LabelledMels]:
 
 
 def evaluate_bundle(options: BundleOptions) -> dict[str, Any]:
-    """Generate clips from the held-out prompts and write the classifier's and retrieval's tables.
+    """Generate clips from held-out prompts of the classes the bundle knows; the classifier's and retrieval's tables.
 
     Raises LeakError where a prompt or the seed was trained on (with `training_data`).
     """
-    engine, classifier = load_engine(find_bundle(options.bundle)), load_classifier(options.classifier)
-    prompts = chosen_prompts(classifier.labels, options.per_class)
+    bundle, classifier = find_bundle(options.bundle), load_classifier(options.classifier)
+    engine, prompts = load_engine(bundle), chosen_prompts(known_labels(bundle, classifier.labels), options.per_class)
     _require_unseen(options, prompts)
     started, seconds, first = time.monotonic(), options.seconds, options.first_seed
     seeds = list(range(first, first + options.seeds_per_prompt))

@@ -19,7 +19,7 @@ from soundctm.engines.torch import load_engine
 from soundctm_training.evaluation.bundle import Audio, generate, judge
 from soundctm_training.evaluation.classifier import SoundClassifier, load_classifier
 from soundctm_training.evaluation.clips import labelled_sound
-from soundctm_training.evaluation.prompts import chosen_prompts, held_out_prompts
+from soundctm_training.evaluation.prompts import chosen_prompts, held_out_prompts, known_labels
 from soundctm_training.evaluation.sheet import write_sheet, write_spectrogram
 from soundctm_training.runs import write_whole
 from soundctm_training.synth.recordings import RecordingLibrary
@@ -96,10 +96,11 @@ def write_listening_sheet(options: ListenOptions) -> Path:
 
     Raises BundleError, ClassifierFileError, RecordingError, PromptError.
     """
-    engine = load_engine(find_bundle(options.bundle))
+    bundle = find_bundle(options.bundle)
+    engine = load_engine(bundle)
     classifier = load_classifier(options.classifier) if options.classifier else None
     library = RecordingLibrary.load(options.recordings) if options.recordings else None
-    labels = tuple(held_out_prompts()) if classifier is None else classifier.labels
+    labels = known_labels(bundle, tuple(held_out_prompts()) if classifier is None else classifier.labels)
     options.out.mkdir(parents=True, exist_ok=True)
     lines = []
     for index, line in enumerate(chosen_lines(labels, options.prompts, options.first_seed)):

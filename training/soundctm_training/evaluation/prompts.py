@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from soundctm.bundle import Bundle
 from soundctm.errors import SoundCTMError
+from soundctm.familiarity import read_familiar_table
 from soundctm_training.tables import read_tables
 
 
@@ -35,6 +37,12 @@ def chosen_prompts(labels: Sequence[str], per_class: int) -> dict[str, tuple[str
     if absent:
         raise PromptError(f"no held-out prompts for {', '.join(absent)}; write some in evaluation/held_out/")
     return {label: held_out[label][:per_class] for label in labels}
+
+
+def known_labels(bundle: Bundle, labels: Sequence[str]) -> tuple[str, ...]:
+    """Those of `labels` that a bundle says it was trained on; all of them where it does not say."""
+    familiar = read_familiar_table(bundle)
+    return tuple(label for label in labels if familiar is None or label in familiar.labels)
 
 
 def canonical(text: str) -> str:
