@@ -13,17 +13,15 @@ import time
 from typing import BinaryIO
 from xml.etree import ElementTree
 
-import soundfile
-
 from soundctm.errors import InvalidRequestError
 from soundctm.recipe import Recipe
-from soundctm_daemon.chunks import encode_chunk, read_chunks, read_payload
 from soundctm_daemon.clip import ClipRecord, description, require_sound_recipe
 from soundctm_daemon.recipes import decode_recipe, encode_recipe
+from soundgen.chunks import encode_chunk
+from soundgen.provenance import IXML_CHUNK, RECORD_CHUNK, carried, read_chunk
 
-RECORD_CHUNK, BEXT_CHUNK, IXML_CHUNK = b"sctm", b"bext", b"iXML"
+BEXT_CHUNK = b"bext"
 _ORIGINATOR = "soundctm-daw"
-_MOST_BYTES = 512 * 1024  # of a chunk that is read: many times the longest recipe
 # description, originator, its reference, date, time, samples since midnight, version 1, no UMID, reserved
 _BEXT = struct.Struct("<256s32s32s10s8sQH64s190s")
 
@@ -64,45 +62,22 @@ def record_chunk(record: ClipRecord) -> bytes:
 
 def read_record_chunk(stream: BinaryIO) -> ClipRecord:
     """Raises ValueError when it is no WAV file, carries no record, or not all of it."""
-    for chunk in read_chunks(stream):
-        if chunk.name == RECORD_CHUNK:
-            return ClipRecord.from_json(read_payload(stream, chunk, _MOST_BYTES).decode())
-    raise ValueError("it carries no clip record, or is cut short")
+    payload = read_chunk(stream, RECORD_CHUNK)
+    if payload is None:
+        raise ValueError("it carries no clip record, or is cut short")
+    return ClipRecord.from_json(payload.decode())
 
 
 def find_recipe(stream: BinaryIO) -> tuple[str, Recipe] | None:
     """The model's name and the recipe that a file of any kind carries, None where it carries none that is sound."""
-    for find in (_in_record, _in_ixml, _in_comment):
-        stream.seek(0)
+    for text in carried(stream):
         try:
-            found = find(stream)
-            if found is not None:
-                require_sound_recipe(found[1])
-                return found
-        except (ValueError, InvalidRequestError, ElementTree.ParseError, soundfile.LibsndfileError):
+            found = decode_recipe(text)
+            require_sound_recipe(found[1])
+            return found
+        except (ValueError, InvalidRequestError):
             continue
     return None
-
-
-def _in_record(stream: BinaryIO) -> tuple[str, Recipe] | None:
-    record = read_record_chunk(stream)
-    return None if record.recipe is None else (record.model, record.recipe)
-
-
-def _in_ixml(stream: BinaryIO) -> tuple[str, Recipe] | None:
-    for chunk in read_chunks(stream):
-        if chunk.name == IXML_CHUNK:
-            text = read_payload(stream, chunk, _MOST_BYTES).decode().rstrip("\0")
-            if "<!" in text:  # entities: nothing that writes iXML needs them, and they can blow up
-                return None
-            recipe = ElementTree.fromstring(text).findtext("SOUNDCTM/RECIPE")
-            return None if recipe is None else decode_recipe(recipe)
-    return None
-
-
-def _in_comment(stream: BinaryIO) -> tuple[str, Recipe] | None:
-    with soundfile.SoundFile(stream) as file:
-        return decode_recipe(file.comment)
 
 
 def _plain(text: str) -> str:

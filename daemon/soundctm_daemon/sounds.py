@@ -13,9 +13,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from soundctm.recipe import Recipe
-from soundctm_daemon.chunks import read_chunks
 from soundctm_daemon.errors import SoundUnusableError
 from soundctm_daemon.provenance import find_recipe
+from soundgen.chunks import read_chunks
 
 _KINDS = "WAV, FLAC, AIFF, Ogg or MP3"
 _FORMATS = {"WAV", "WAVEX", "RF64", "FLAC", "AIFF", "OGG", "MP3"}  # as libsndfile names them

@@ -13,9 +13,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from soundctm_daemon.chunks import with_chunks
 from soundctm_daemon.clip import ClipRecord, description
 from soundctm_daemon.provenance import bext_chunk, ixml_chunk, read_record_chunk, record_chunk
+from soundgen.chunks import with_chunks
 
 _LONGEST_COMMENT = 200  # characters
 

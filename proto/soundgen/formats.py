@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 
 from soundgen import provenance
+from soundgen.chunks import append_aiff_chunk
 from soundgen.client import Client
 from soundgen.errors import InvalidRequestError
 
@@ -84,4 +85,4 @@ def _convert(source: Path, destination: Path) -> None:
             "what that format holds. Export it as .wav or .flac."
         ) from error
     if suffix == _AIFF_SUFFIX and record is not None:
-        provenance.append_aiff_chunk(destination, provenance.RECORD_CHUNK, record)
+        append_aiff_chunk(destination, provenance.RECORD_CHUNK, record)

@@ -16,10 +16,10 @@ from pedalboard.io import AudioFile
 
 from soundctm.recipe import Recipe
 from soundctm_daemon import wav
-from soundctm_daemon.chunks import encode_chunk, read_chunks, read_payload, with_chunks
 from soundctm_daemon.clip import ClipOrigin, ClipRecord
 from soundctm_daemon.provenance import find_recipe
 from soundctm_daemon.recipes import decode_recipe, encode_recipe
+from soundgen.chunks import encode_chunk, read_chunks, read_payload, with_chunks
 from stored_clips import AUDIO, RECIPE, record
 
 BEXT = struct.Struct("<256s32s32s10s8sQH64s190s")

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from soundgen.chunks import append_aiff_chunk
 from soundgen.errors import InvalidRequestError
-from soundgen.provenance import append_aiff_chunk, read_chunk, read_recipe, recipe_in
+from soundgen.provenance import read_chunk, read_recipe, recipe_in
 
 DOCUMENT = {"format": 1, "model": "tiny", "recipe": {"prompt": "rain <&> é日", "seed": 7}}
 RECORD = json.dumps({**DOCUMENT, "id": "abc", "label": "rain", "peak": 0.5}).encode()
@@ -78,6 +79,8 @@ BOMB = b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>' + ixml("&b;")
         [(b"iXML", b"<BWFXML>")],
         [(b"iXML", b"<BWFXML/>")],
         [(b"iXML", BOMB)],
+        [(b"iXML", b'<?xml version="1.0" encoding="nobody-knows"?><BWFXML/>')],
+        [(b"iXML", b'<?xml version="1.0" encoding="shift_jis"?><BWFXML/>')],
     ],
 )
 def test_what_holds_no_recipe_is_refused(tmp_path: Path, chunks: list[tuple[bytes, bytes]]) -> None:

@@ -7,11 +7,13 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 _HEADER = struct.Struct("<4sI")
 _FILE_HEADER_BYTES = 12  # "RIFF", size of what follows it, "WAVE"
-_KINDS = {(b"RIFF", b"WAVE"): "<4sI", (b"FORM", b"AIFF"): ">4sI", (b"FORM", b"AIFC"): ">4sI"}
+_IN_AIFF = struct.Struct(">4sI")
+_KINDS = {(b"RIFF", b"WAVE"): _HEADER, (b"FORM", b"AIFF"): _IN_AIFF, (b"FORM", b"AIFC"): _IN_AIFF}
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,11 @@ def read_chunks(stream: BinaryIO) -> Iterator[Chunk]:
         raise ValueError("no WAV or AIFF file")
     end = stream.seek(0, os.SEEK_END)
     offset = _FILE_HEADER_BYTES
-    while offset + _HEADER.size <= end:
+    while offset + layout.size <= end:
         stream.seek(offset)
-        name, size_bytes = struct.unpack(layout, stream.read(_HEADER.size))
-        yield Chunk(name, offset + _HEADER.size, size_bytes)
-        offset += _HEADER.size + size_bytes + size_bytes % 2
+        name, size_bytes = layout.unpack(stream.read(layout.size))
+        yield Chunk(name, offset + layout.size, size_bytes)
+        offset += layout.size + size_bytes + size_bytes % 2
 
 
 def read_payload(stream: BinaryIO, chunk: Chunk, most_bytes: int) -> bytes:
@@ -57,3 +59,14 @@ def read_payload(stream: BinaryIO, chunk: Chunk, most_bytes: int) -> bytes:
     if len(payload) < chunk.size_bytes:
         raise ValueError(f"it is cut short in its chunk {chunk.name!r}")
     return payload
+
+
+def append_aiff_chunk(path: Path, name: bytes, payload: bytes) -> None:
+    """At the end of an AIFF file. Raises OSError."""
+    with path.open("r+b") as stream:
+        end = stream.seek(0, io.SEEK_END)
+        stream.write(b"\0" * (end % 2) + _IN_AIFF.pack(name, len(payload)))
+        stream.write(payload + b"\0" * (len(payload) % 2))
+        size_bytes = stream.tell() - _IN_AIFF.size
+        stream.seek(0)
+        stream.write(_IN_AIFF.pack(b"FORM", size_bytes))
