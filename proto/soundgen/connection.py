@@ -14,10 +14,13 @@ from soundgen.tls import Tls, is_loopback, read_authorities, read_identity
 UNARY_TIMEOUT_SECONDS = 10.0
 GENERATE_TIMEOUT_SECONDS = 600.0  # a queue of refinements on a slow machine; the daemon cancels what it outlives
 
+_LARGEST_ANSWER_BYTES = 64 << 20  # a thousand jobs with the longest prompts are more than gRPC's own 4 MiB
+
 CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     # gRPC 1.85's own retries leave calls hanging, deadline or not, when a daemon is killed: see soundgen.patience
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),     # a proxy of the environment cannot reach a socket of this machine
+    ("grpc.max_receive_message_length", _LARGEST_ANSWER_BYTES),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.max_reconnect_backoff_ms", 1000),  # a daemon that was restarted is found again at once

@@ -18,7 +18,7 @@ from scripted_daemon import ScriptedDaemon, started
 from soundgen import errors, paths
 from soundgen.client import AsyncClient, Client
 from soundgen.download import Receiver
-from soundgen.v1 import clip_service_pb2, generation_service_pb2, model_service_pb2
+from soundgen.v1 import clip_pb2, clip_service_pb2, generation_service_pb2, model_service_pb2
 
 DATA = bytes(range(256)) * 40
 
@@ -46,6 +46,15 @@ def test_no_daemon_is_said_to_the_async_client_too(nowhere: str) -> None:
                     pass
 
     asyncio.run(call())
+
+
+def test_a_thousand_jobs_with_the_longest_prompts_are_received(scripted: ScriptedDaemon, client: Client) -> None:
+    longest = clip_pb2.Recipe(prompt="雷" * 1000, negative_prompt="雨" * 1000)
+    jobs = [generation_service_pb2.Job(clip_id=str(number), recipe=longest) for number in range(1320)]
+    answer = generation_service_pb2.ListJobsResponse(jobs=jobs)
+    assert answer.ByteSize() > 4 << 20
+    scripted.answers["ListJobs"] = lambda request, context: answer
+    assert len(client.jobs(include_ended=True)) == 1320
 
 
 def test_no_token_is_said_with_its_path() -> None:

@@ -72,7 +72,9 @@ class ListClipsRequest(_message.Message):
     CREATED_BEFORE_FIELD_NUMBER: _builtins.int
     DELETED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most clips in one page: 1 to 200. 0 takes 50."""
+    """Most clips in one page: 1 to 200. 0 takes 50. Two hundred with the longest prompts and notes are more than the 4 MiB
+    that gRPC takes by itself.
+    """
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first page. Filters must be those of the page before."""
     text: _builtins.str

@@ -132,7 +132,8 @@ class GenerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Clips in flight, in the order they will be made, and those that ended lately.
+        """Clips in flight, in the order they will be made, and those that ended lately. With long prompts the answer may be
+        larger than the 4 MiB that gRPC takes by itself: let your client take 64.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -62,7 +62,9 @@ class GenerationServiceStub:
     Cancel: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.CancelRequest, _generation_service_pb2.CancelResponse]
     """Stops a clip that is queued or being made. NOT_FOUND when no such clip is in flight, or its file is being written."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.ListJobsRequest, _generation_service_pb2.ListJobsResponse]
-    """Clips in flight, in the order they will be made, and those that ended lately."""
+    """Clips in flight, in the order they will be made, and those that ended lately. With long prompts the answer may be
+    larger than the 4 MiB that gRPC takes by itself: let your client take 64.
+    """
 
 @_typing.type_check_only
 class GenerationServiceAsyncStub(GenerationServiceStub):
@@ -88,7 +90,9 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     Cancel: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.CancelRequest, _generation_service_pb2.CancelResponse]  # type: ignore[assignment]
     """Stops a clip that is queued or being made. NOT_FOUND when no such clip is in flight, or its file is being written."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.ListJobsRequest, _generation_service_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Clips in flight, in the order they will be made, and those that ended lately."""
+    """Clips in flight, in the order they will be made, and those that ended lately. With long prompts the answer may be
+    larger than the 4 MiB that gRPC takes by itself: let your client take 64.
+    """
 
 class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -159,6 +163,8 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_service_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generation_service_pb2.ListJobsResponse, _abc.Awaitable[_generation_service_pb2.ListJobsResponse]]:
-        """Clips in flight, in the order they will be made, and those that ended lately."""
+        """Clips in flight, in the order they will be made, and those that ended lately. With long prompts the answer may be
+        larger than the 4 MiB that gRPC takes by itself: let your client take 64.
+        """
 
 def add_GenerationServiceServicer_to_server(servicer: GenerationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
