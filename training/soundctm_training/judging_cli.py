@@ -34,6 +34,14 @@ def classes_of(data_file: Path | None) -> tuple[str, ...]:
     return LABELS if data_file is None else DataConfig.read(data_file).labels
 
 
+def classes_without(labels: Sequence[str], dropped: Sequence[str]) -> tuple[str, ...]:
+    """Raises ConfigError where what is dropped is no class, or all of them."""
+    strange = [label for label in dropped if label not in labels]
+    if strange or set(dropped) == set(labels):
+        raise ConfigError(f"--without {' '.join(strange or dropped)}: give some, not all, of {', '.join(labels)}")
+    return tuple(label for label in labels if label not in dropped)
+
+
 def clips_by_length(texts: Sequence[str]) -> dict[int, int]:
     """Clips of each class by length in frames, from FRAMES=COUNT. Raises ConfigError."""
     pairs = [re.fullmatch(r"(\d+)=(\d+)", text) for text in texts]
@@ -167,6 +175,10 @@ def assemble(
     licence: Annotated[Path, typer.Option(help="text of the licence")],
     out: OutFolder,
     labels_of: Annotated[Path | None, typer.Option(help="data file of the classes it knows; none = all")] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="a class it learned but does not make well: its prompts count as unfamiliar; repeatable"),
+    ] = None,
     change: Annotated[list[str] | None, typer.Option("--set", help="table.key=value on top of the file")] = None,
 ) -> None:
     """Make the bundle that a daemon loads."""
@@ -175,6 +187,6 @@ def assemble(
         from soundctm_training.assemble import assemble as make
 
         config = read_config(config_file, change or ())
-        make(config, codec, student, card, licence, out, classes_of(labels_of))
+        make(config, codec, student, card, licence, out, classes_without(classes_of(labels_of), without or ()))
 
     run_command(command)
