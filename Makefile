@@ -13,7 +13,7 @@ WORKERS ?= 2
 JUDGE  := training/classifier.safetensors
 RECORDINGS ?=
 
-.PHONY: run test daw parity check breaking stubs benchmark export-check starter ablations report listen clean
+.PHONY: run test daw parity check breaking stubs faults soak fuzz benchmark bench-serving export-check starter ablations report listen clean
 
 run: $(VENV)/.installed
 	@$(BIN)/soundctm generate "$$PROMPT" --refine-steps 16
@@ -51,6 +51,21 @@ benchmark: $(VENV)/.installed-dev
 export-check: $(VENV)/.installed-dev
 	rm -rf $(RUNS)/export
 	for precision in fp32 fp16 int8; do $(BIN)/python export/to_onnx.py starter -o $(RUNS)/export/$$precision -p $$precision || exit 1; done
+
+bench-serving: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/serving.py
+
+# Faults, tried and survived; some minutes. FAULTS="disk kill" tries those whose names hold a word.
+faults: $(VENV)/.installed-dev
+	@PYTHONPATH=tests $(BIN)/python -m faults $(FAULTS)
+
+MINUTES ?= 30
+soak: $(VENV)/.installed-dev
+	@PYTHONPATH=tests $(BIN)/python -m soaking --minutes $(MINUTES)
+
+MESSAGES ?= 100000
+fuzz: $(VENV)/.installed-dev
+	@PYTHONPATH=tests $(BIN)/python -m fuzzing --messages $(MESSAGES)
 
 # The starter's weights from data to bundle; hours on two CPU cores. A stopped stage goes on where it was.
 STARTER := $(RUNS)/starter
