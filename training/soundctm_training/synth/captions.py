@@ -27,7 +27,7 @@ DRESSES = (
     "{} can be heard",
 )
 DRESS_CHANCE = 0.2
-GENERAL_CHANCE = 0.3
+GENERAL_CHANCE = 0.5
 JOINTS = (" with ", " and ", ", ", " over ", " plus ", " together with ")
 
 
