@@ -1,6 +1,7 @@
 """A stored clip made ready for a session: no constant offset, its rate, short fades, 24 bits, a name for file systems
-and for people."""
+and for people, and what its file tells of its making."""
 
+import io
 import os
 import re
 import unicodedata
@@ -16,6 +17,8 @@ import soundfile
 import soxr
 
 from soundctm_bridge.errors import PreparationError
+from soundgen.chunks import encode_chunk, with_chunks
+from soundgen.provenance import IXML_CHUNK, read_chunk
 
 Audio = npt.NDArray[np.float64]  # [samples, channels]
 
@@ -50,12 +53,15 @@ class Prepared:
 
 
 def prepare_clip(source: Path, folder: Path, stem: str, rate_hz: int, fades: Fades = Fades()) -> Prepared:
-    """Writes `source` at `rate_hz` with fades as a 24-bit WAV file folder/stem.wav, whole or not at all.
+    """Writes `source` at `rate_hz` with fades as a 24-bit WAV file folder/stem.wav, whole or not at all. It carries the
+    recipe of `source`, where that has one.
 
     Raises PreparationError when the source cannot be read or the file cannot be written.
     """
     try:
         audio, source_rate_hz = soundfile.read(source, dtype="float64", always_2d=True)
+        with source.open("rb") as stream:
+            ixml = read_chunk(stream, IXML_CHUNK)
     except (soundfile.LibsndfileError, OSError) as error:
         raise PreparationError(f"the clip's audio {source} cannot be read: {error}", "generate it again") from error
     if audio.shape[0] == 0:
@@ -65,7 +71,7 @@ def prepare_clip(source: Path, folder: Path, stem: str, rate_hz: int, fades: Fad
     peak = float(np.max(np.abs(ready)))
     gain = min(1.0, _LARGEST_24_BIT / peak) if peak > 0 else 1.0
     path = folder / f"{stem}.wav"
-    _write_whole(path, ready * gain, rate_hz)
+    _write_whole(path, _encoded(ready * gain, rate_hz, ixml))
     return Prepared(path, ready.shape[0], rate_hz, ready.shape[1], 20.0 * float(np.log10(gain)))
 
 
@@ -150,15 +156,22 @@ def _removed_on_failure(path: Path) -> Iterator[None]:
         raise
 
 
-def _write_whole(path: Path, audio: Audio, rate_hz: int) -> None:
+def _encoded(audio: Audio, rate_hz: int, ixml: bytes | None) -> bytes:
+    """A WAV file; `ixml`, which holds the recipe, goes with it into the session that takes the file."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, audio, rate_hz, subtype="PCM_24", format="WAV")
+    return with_chunks(buffer.getbuffer(), [], [] if ixml is None else [encode_chunk(IXML_CHUNK, ixml)])
+
+
+def _write_whole(path: Path, wav: bytes) -> None:
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with part.open("wb") as file, _removed_on_failure(part):
-            soundfile.write(file, audio, rate_hz, subtype="PCM_24", format="WAV")
+            file.write(wav)
             file.flush()
             os.fsync(file.fileno())
             part.replace(path)
-    except (soundfile.LibsndfileError, OSError) as error:
+    except OSError as error:
         what_to_do = f"look at the free space and the permissions of {path.parent}"
         raise PreparationError(f"the prepared clip {path} cannot be written: {error}", what_to_do) from error

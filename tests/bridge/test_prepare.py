@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from soundctm_bridge.prepare import (
     with_fades,
     without_offset,
 )
+from soundgen.chunks import encode_chunk, with_chunks
+from soundgen.provenance import read_recipe
 
 
 def tone(rate_hz: int, seconds: float, hz: float = 440.0) -> np.ndarray:
@@ -88,6 +91,18 @@ def test_the_file_is_24_bit_at_the_session_rate_with_the_clips_channels(tmp_path
     wanted = with_fades(resampled(audio.astype(np.float32).astype(float), 16_000, 48_000), 48_000, Fades())
     assert np.max(np.abs(written - wanted)) <= 2.0**-23  # one step of 24 bits
     assert list((tmp_path / "out").iterdir()) == [prepared.path]
+
+
+@pytest.mark.parametrize("samples", [4_800, 4_801])  # of three bytes each: one file ends on an odd byte
+def test_the_recipe_goes_with_the_clip(tmp_path: Path, samples: int) -> None:
+    source = tmp_path / "clip.wav"
+    soundfile.write(source, np.zeros((samples, 1)), 48_000, subtype="FLOAT")
+    recipe = json.dumps({"format": 1, "model": "starter", "recipe": {"prompt": "rain \u2602"}})
+    ixml = f"<BWFXML><SOUNDCTM><RECIPE>{recipe}</RECIPE></SOUNDCTM></BWFXML>".encode()
+    source.write_bytes(with_chunks(source.read_bytes(), [], [encode_chunk(b"iXML", ixml)]))
+    prepared = prepare_clip(source, tmp_path, "name", 48_000)
+    assert json.loads(read_recipe(prepared.path)) == json.loads(recipe)
+    assert soundfile.info(prepared.path).frames == samples
 
 
 def test_a_clip_above_full_scale_is_turned_down_instead_of_clipped(tmp_path: Path) -> None:
