@@ -140,6 +140,13 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(stage: str, folder: Pa
     assert not out.exists()
 
 
+def test_a_student_is_distilled_on_from_an_earlier_one(folder: Path, tmp_path: Path) -> None:
+    teacher, earlier = folder / "teacher/teacher.safetensors", folder / "student/student.safetensors"
+    run("distill", folder / "minute.toml", "--latents", folder / "latents", "--teacher", teacher, "-o", tmp_path / "on",
+        "--steps", 1, "--start", earlier, "--start-teacher", teacher)
+    assert (tmp_path / "on/student.safetensors").is_file()
+
+
 def test_misfits_are_one_sentence_and_exit_code_1(folder: Path, tmp_path: Path) -> None:
     config, latents = folder / "minute.toml", folder / "latents"
     to = ["-o", tmp_path / "out", "--steps", 2]
@@ -147,6 +154,9 @@ def test_misfits_are_one_sentence_and_exit_code_1(folder: Path, tmp_path: Path) 
     teacher = folder / "teacher/teacher.safetensors"
     said = run("distill", config, "--latents", latents, "--teacher", teacher, *to, *other_shape, exit_code=1)
     assert "teacher.safetensors is not a network of this configuration's [network]" in said
+    alone = ["--start-teacher", teacher]
+    said = run("distill", config, "--latents", latents, "--teacher", teacher, *to, *alone, exit_code=1)
+    assert "give --start too" in said
     said = run("teacher", config, "--latents", latents, *to, "--set", "network.io_channels=9", exit_code=1)
     assert "8 channels" in said and "network.io_channels is 9" in said
     said = run("teacher", config, "--latents", latents, *to, "--set", "network.cond_dim=128", exit_code=1)

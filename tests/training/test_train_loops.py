@@ -12,7 +12,7 @@ from small_training import CONFIG, dataset
 from soundctm.networks.dit import DiT
 from soundctm_training.config import Precision
 from soundctm_training.dataset import EMPTY, draw_batch
-from soundctm_training.distill import Distiller
+from soundctm_training.distill import Distiller, carried_over
 from soundctm_training.distillation.ctm import adaptive_weight
 from soundctm_training.distillation.draws import draw_indices
 from soundctm_training.distillation.features import feature_distance, teacher_features
@@ -59,6 +59,23 @@ def test_distillation_is_finite_moves_the_student_and_leaves_the_teacher() -> No
     assert sum(moved) > len(moved) // 2
     s_embedding = distiller.networks.student.to_s_embed[2].weight.detach()
     assert float(s_embedding.abs().max()) > 0  # it began at zero: the student learns where it is to land
+
+
+def test_a_student_goes_on_from_an_earlier_one_under_a_later_teacher() -> None:
+    earlier_teacher, later_teacher = teacher_of(2), teacher_of(6)
+    earlier = Distiller(CONFIG, dataset(), earlier_teacher)
+    earlier.train_step(0, 1.0)
+    start = carried_over(earlier.networks.student, earlier_teacher, later_teacher)
+    distiller = Distiller(CONFIG, dataset(), later_teacher, start=start)
+    name = "to_s_embed.2.weight"  # zero in every teacher: what the earlier student knows of s is kept as it is
+    learned = earlier.networks.student.get_parameter(name).detach()
+    assert float(learned.abs().max()) > 0
+    for network in (distiller.networks.student, distiller.networks.target):
+        torch.testing.assert_close(network.get_parameter(name).detach(), learned)
+    name = "transformer.project_out.weight"
+    own, was, now = (net.get_parameter(name) for net in (earlier.networks.student, earlier_teacher, later_teacher))
+    torch.testing.assert_close(distiller.networks.student.get_parameter(name), now + own - was)
+    assert torch.equal(distiller.networks.teacher.get_parameter(name), now)
 
 
 def test_the_target_follows_the_student() -> None:

@@ -168,6 +168,10 @@ def distill(
     latents: Latents,
     teacher: Annotated[Path, typer.Option(help="teacher.safetensors")],
     out: Out,
+    start: Annotated[Path | None, typer.Option(help="weights of an earlier student to begin from")] = None,
+    start_teacher: Annotated[
+        Path | None, typer.Option(help="the teacher of --start, where --teacher is a later one: its progress is added")
+    ] = None,
     codec: SampleCodec = None,
     minutes: Minutes = None,
     steps: Steps = None,
@@ -181,7 +185,10 @@ def distill(
         budget = chosen_budget(minutes, steps, config.budget.distill, "distill")
         from soundctm_training.stages import distill_student
 
-        distill_student(config, latents, teacher, out, budget, codec=codec, dry_run=show_plan if dry_run else None)
+        distill_student(
+            config, latents, teacher, out, budget, start=start, start_teacher=start_teacher, codec=codec,
+            dry_run=show_plan if dry_run else None,
+        )  # fmt: skip
 
     run_command(command)
 

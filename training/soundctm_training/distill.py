@@ -35,6 +35,13 @@ def frozen_copy(network: DiT) -> DiT:
     return copy.requires_grad_(False)
 
 
+def carried_over(student: DiT, its_teacher: DiT, teacher: DiT) -> dict[str, Tensor]:
+    """`teacher` plus what an earlier student had learned beyond its own teacher (task arithmetic, Ilharco et al. 2023):
+    where a teacher was trained on, its next student need not learn to jump again."""
+    learned, beyond = student.state_dict(), its_teacher.state_dict()
+    return {name: value + learned[name] - beyond[name] for name, value in teacher.state_dict().items()}
+
+
 class Distiller:
     """Student, target and teacher, with RAdam on the student; `train_step` is a function of state and step alone."""
 
@@ -45,13 +52,15 @@ class Distiller:
         teacher: DiT,
         workers: Workers = ALONE,
         sampler: Sampler | None = None,
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
+        """`start`: weights the student begins from; None: the teacher's, whose s and omega embeddings are zero."""
         self.config, self.data, self.workers, self.sampler = config, data, workers, sampler
         self.settings = need(config.distillation, "distillation", config)
         self.text = need(config.text, "text", config)
         student = DiT(teacher.spec)
-        student.load_state_dict(teacher.state_dict())  # s and omega embeddings of a teacher are still zero
-        networks = (student, frozen_copy(teacher), frozen_copy(teacher))
+        student.load_state_dict(dict(start) if start is not None else teacher.state_dict())
+        networks = (student, frozen_copy(student), frozen_copy(teacher))
         self.networks = Networks(*(network.to(workers.device) for network in networks))
         self.optimiser = torch.optim.RAdam(self.networks.student.parameters(), self.settings.learning_rate, _BETAS)
         self.average = Average(self.networks.student, self.settings.final_ema)

@@ -16,7 +16,7 @@ from soundctm.spec import DiTSpec
 from soundctm_training.codec.description import open_codec
 from soundctm_training.config import ConfigError, TrainingConfig, need
 from soundctm_training.dataset import Dataset
-from soundctm_training.distill import Distiller
+from soundctm_training.distill import Distiller, carried_over
 from soundctm_training.encode import text_encoder
 from soundctm_training.files import read_weights
 from soundctm_training.joined import open_datasets
@@ -116,17 +116,38 @@ def distill_student(
     out: Path,
     budget: Budget,
     *,
+    start: Path | None,
+    start_teacher: Path | None,
     codec: Path | None,
     dry_run: ShowPlan | None,
 ) -> None:
-    """Raises ConfigError or RunError."""
+    """`start`: an earlier student to begin from; `start_teacher`: the teacher that one had, where `teacher` is another.
+
+    Raises ConfigError or RunError.
+    """
     settings, spec = need(config.distillation, "distillation", config), need(config.network, "network", config)
     data = open_datasets(latents, spec.io_channels)
     require_fit(config, data, settings.lengths.frames)
     network = network_of(spec, teacher)
+    weights = _first_student(spec, network, start, start_teacher)
     if dry_run is not None:
         dry_run(config, **_facts(data, budget, network, settings.lengths.batch_frames))
         return
     with joined(config.hardware.device) as workers:
         sampler = make_sampler(config, codec, data) if workers.rank == 0 else None
-        train(functools.partial(Distiller, config, data, network, workers, sampler), config, out, budget, workers)
+        make = functools.partial(Distiller, config, data, network, workers, sampler, weights)
+        train(make, config, out, budget, workers)
+
+
+def _first_student(
+    spec: DiTSpec, teacher: DiT, start: Path | None, start_teacher: Path | None
+) -> Mapping[str, Tensor] | None:
+    """None: the student begins as its teacher. Raises ConfigError."""
+    if start is None:
+        if start_teacher is not None:
+            raise ConfigError("--start-teacher names the teacher of the student that --start names; give --start too")
+        return None
+    student = network_of(spec, start)
+    if start_teacher is None:
+        return student.state_dict()
+    return carried_over(student, network_of(spec, start_teacher), teacher)
