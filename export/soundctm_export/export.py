@@ -43,7 +43,7 @@ def export_onnx(settings: ExportSettings, progress: Progress = lambda text: None
     """
     bundle = find_bundle(settings.bundle)
     check_opset(settings.opset)
-    with _aside(settings.out, bundle) as folder:
+    with aside(settings.out, bundle) as folder:
         progress(f"loading {bundle.spec.name}")
         parts = load_parts(bundle)
         for name in (MANIFEST, *bundle.files):
@@ -58,7 +58,7 @@ def export_onnx(settings: ExportSettings, progress: Progress = lambda text: None
             records[Role.PREVIEW] = writer.joined(plan, jump, decoder)
         tokenize = parts.text.tokenize
         Exports(
-            folder, bundle.digest, records, _checksums(folder, records),
+            folder, bundle.digest, records, checksums(folder, records),
             TextInputs(tokenize.max_tokens, tokenize.pad_id), tiling(parts),
         ).write()  # fmt: skip
     exports = read_exports(open_bundle(settings.out))
@@ -109,13 +109,14 @@ class _Writer:
         return GraphRecord(plan.role, path.name, precision.value, self._settings.opset, snr_db, wanted_db)
 
 
-def _checksums(folder: Path, records: dict[Role, GraphRecord]) -> dict[str, str]:
+def checksums(folder: Path, records: dict[Role, GraphRecord]) -> dict[str, str]:
+    """Of every graph and its weights."""
     files = (path for record in records.values() for path in (folder / record.file, folder / data_file(record.file)))
     return {path.name: sha256_file(path) for path in sorted(files) if path.exists()}
 
 
 @contextmanager
-def _aside(out: Path, bundle: Bundle) -> Iterator[Path]:
+def aside(out: Path, bundle: Bundle) -> Iterator[Path]:
     """A folder beside `out` that becomes it at the end, or goes. Raises OutputFolderError, OutputSpaceError."""
     if out.exists() or out.is_symlink():
         raise OutputFolderError(f"{out} exists; remove it or choose another folder")

@@ -27,12 +27,16 @@ def check_file(plan: GraphPlan, path: Path) -> None:
         raise ParityError(f"the {plan.role.value} graph is not valid ONNX: {error}") from error
 
 
-def measured_snr_db(plan: GraphPlan, path: Path, lengths: Sequence[int]) -> int:
+def measured_snr_db(
+    plan: GraphPlan, path: Path, lengths: Sequence[int], session: onnxruntime.InferenceSession | None = None
+) -> int:
     """The worst output's SNR over batches of 1 and 3 and the lengths (latent frames), in whole decibels, rounded down.
+
+    `session`: another than one of `path` on the CPU.
 
     Raises ParityError where names, shapes or finiteness differ, BakedShapeError where one of the sizes does not run.
     """
-    session = onnxruntime.InferenceSession(str(path), quiet_options(), providers=["CPUExecutionProvider"])
+    session = session or onnxruntime.InferenceSession(str(path), quiet_options(), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     wanted = [port.name for port in plan.outputs]
     if names != wanted or [i.name for i in session.get_inputs()] != [port.name for port in plan.inputs]:

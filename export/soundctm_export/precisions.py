@@ -44,7 +44,7 @@ def convert(source: Path, target: Path, precision: Precision) -> None:
     model = ir.load(source)
     quantised: dict[ir.Value, tuple[ir.Value, ...]] = {}
     for node in list(model.graph):
-        weights = _fixed_weights(node)
+        weights = fixed_weights(node)
         if weights is None:
             continue
         tape = ir.tape.Tape()
@@ -52,11 +52,11 @@ def convert(source: Path, target: Path, precision: Precision) -> None:
             product = _half_product(tape, model.graph, node, weights)
         else:
             product = _integer_product(tape, model.graph, node, weights, quantised)
-        _put_in_place(model.graph, node, tape, product)
+        put_in_place(model.graph, node, tape, product)
     save(model, target)
 
 
-def _fixed_weights(node: ir.Node) -> NDArray[np.float32] | None:
+def fixed_weights(node: ir.Node) -> NDArray[np.float32] | None:
     """[inputs, outputs] of a matrix product with weights; None for every other node."""
     if node.op_type != "MatMul" or node.inputs[1] is None or node.inputs[1].const_value is None:
         return None
@@ -66,7 +66,7 @@ def _fixed_weights(node: ir.Node) -> NDArray[np.float32] | None:
 
 def _half_product(tape: ir.tape.Tape, graph: ir.Graph, node: ir.Node, weights: NDArray[np.float32]) -> ir.Value:
     half = tape.op("Cast", [node.inputs[0]], {"to": ir.DataType.FLOAT16})
-    product = tape.op("MatMul", [half, _constant(graph, node, "half", weights.astype(np.float16))])
+    product = tape.op("MatMul", [half, constant(graph, node, "half", weights.astype(np.float16))])
     return tape.op("Cast", [product], {"to": ir.DataType.FLOAT})
 
 
@@ -83,12 +83,13 @@ def _integer_product(
     steps, step, zero = quantised[activations]
     weight_step = np.maximum(np.abs(weights).max(axis=0), np.finfo(np.float32).tiny) / np.float32(127)
     weight_steps = np.rint(weights / weight_step).astype(np.int8)
-    total = tape.op("MatMulInteger", [steps, _constant(graph, node, "int8", weight_steps), zero])
-    scale = tape.op("Mul", [step, _constant(graph, node, "step", weight_step)])
+    total = tape.op("MatMulInteger", [steps, constant(graph, node, "int8", weight_steps), zero])
+    scale = tape.op("Mul", [step, constant(graph, node, "step", weight_step)])
     return tape.op("Mul", [tape.op("Cast", [total], {"to": ir.DataType.FLOAT}), scale])
 
 
-def _constant(graph: ir.Graph, node: ir.Node, kind: str, values: NDArray[np.generic]) -> ir.Value:
+def constant(graph: ir.Graph, node: ir.Node, kind: str, values: NDArray[np.generic]) -> ir.Value:
+    """`values` in place of a product's weights, under their name and `kind`; once, however many products share them."""
     replaced = node.inputs[1]
     assert replaced is not None  # only products with weights come here
     name = f"{replaced.name}.{kind}"
@@ -100,7 +101,7 @@ def _constant(graph: ir.Graph, node: ir.Node, kind: str, values: NDArray[np.gene
     return graph.initializers[name]
 
 
-def _put_in_place(graph: ir.Graph, node: ir.Node, tape: ir.tape.Tape, product: ir.Value) -> None:
+def put_in_place(graph: ir.Graph, node: ir.Node, tape: ir.tape.Tape, product: ir.Value) -> None:
     """The new nodes stand where `node` was; whoever took its output takes `product`."""
     old, weights = node.outputs[0], node.inputs[1]
     assert weights is not None and weights.name is not None
