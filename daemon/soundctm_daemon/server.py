@@ -21,11 +21,13 @@ from soundctm_daemon.clip_service import ClipService
 from soundctm_daemon.engines import EnginePool, LoadEngine, Phase, States
 from soundctm_daemon.errors import SettingsError
 from soundctm_daemon.generation_service import GenerationService
+from soundctm_daemon.health_service import HealthService
 from soundctm_daemon.library import Library
 from soundctm_daemon.limits import CallsAtOnceInterceptor, RateInterceptor, RequestRate, server_options
 from soundctm_daemon.listening import bind_socket, bind_tcp
 from soundctm_daemon.meaning import engine_embed
 from soundctm_daemon.memory import memory_budget
+from soundctm_daemon.messages import MessageInterceptor
 from soundctm_daemon.metrics import Metrics, MetricsServer
 from soundctm_daemon.model_service import ModelService
 from soundctm_daemon.observed_calls import ObservingInterceptor
@@ -100,7 +102,7 @@ class Daemon:
         self._pool = EnginePool(load, budget, self._on_engine_states)
         accepted = AcceptedLicences(settings.state_dir / "licences")
         self._catalogue = Catalogue(settings.model, accepted, self._pool.holds)
-        self._health = health.aio.HealthServicer()
+        self._health = HealthService()
         self._loop = asyncio.get_running_loop()
         self._worker = Worker(self._scheduler, library, self._catalogue, self._pool, self._metrics.ticked)
         self._health_news: asyncio.Queue[States] = asyncio.Queue()
@@ -109,6 +111,7 @@ class Daemon:
             TokenInterceptor(Tokens(token, TokenFile(settings.state_dir)), settings.token_file),
             RateInterceptor(RequestRate(settings.client_requests_per_second, settings.client_burst)),
             CallsAtOnceInterceptor(settings.client_calls),
+            MessageInterceptor(),
         ]
         self._metrics.read_load_from(lambda: load_of(self._scheduler, self._pool, self._catalogue))
         options = (*_SERVER_OPTIONS, *server_options(settings))

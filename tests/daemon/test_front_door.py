@@ -91,6 +91,9 @@ def test_health_needs_no_token_and_knows_every_service(models: Path) -> None:
             watch = stub.Watch(health_pb2.HealthCheckRequest(service=name))
             assert SERVING in (answer.status for answer in watch)  # soon, if not at once
             watch.cancel()
+        statuses = stub.List(health_pb2.HealthListRequest()).statuses
+        assert {*statuses} >= {"", *SERVICE_NAMES}
+        assert {answer.status for answer in statuses.values()} == {SERVING}
 
 
 def test_reflection_describes_the_services_to_who_has_the_token(models: Path) -> None:
