@@ -1,0 +1,71 @@
+"""Everything at once: a daemon as people run it, wild messages at every call, wild bytes at its port, and health asked
+all the time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from faults.processes import product
+from fuzzing import port
+from fuzzing.calls import Fuzzed, fuzz, known_words
+from fuzzing.health import HealthWatch
+from fuzzing.messages import METHODS
+from running_daemon import PATIENCE_SECONDS
+from soundgen import paths
+from soundgen.client import Client
+from soundgen.errors import SoundgenError
+
+_TRACEBACK = "Traceback (most recent call last)"
+_EXPECTED = "Invalid encoding on"  # gRPC's word for metadata that is not UTF-8, which it takes for Latin-1 then
+
+
+@dataclass
+class Outcome:
+    """`defects` are sentences; none is as it should be."""
+
+    health: HealthWatch = field(default_factory=HealthWatch)
+    sent: int = 0
+    defects: list[str] = field(default_factory=list)
+
+
+def attack(messages: int, connections: int, number: int, report: Callable[[Fuzzed], None]) -> Outcome:
+    """So many messages, equally shared by all calls; `number` seeds chance, `report` is told of each call."""
+    outcome, chance = Outcome(), random.Random(number)
+    with product() as daemon:
+        known = known_words()
+        with outcome.health:
+            for method in METHODS:
+                fuzzed = fuzz(method, -(-messages // len(METHODS)), chance.getrandbits(32), known)
+                report(fuzzed)
+                outcome.sent += fuzzed.sent
+                outcome.defects += [fuzzed.defect] if fuzzed.defect else []
+            struck = (port.strike(chance.getrandbits(64)) for _ in range(connections))
+            outcome.defects += [defect for defect in struck if defect]
+            outcome.defects += _unserved()
+        daemon.terminate()
+        if daemon.wait(PATIENCE_SECONDS) < 0:
+            outcome.defects.append(f"the daemon ended with {daemon.returncode}")
+    outcome.defects += outcome.health.failures + _unhandled(paths.state_dir().with_name("daemon.out"))
+    return outcome
+
+
+def _unserved() -> list[str]:
+    try:
+        with Client() as client:
+            client.generate("rain", seconds=0.5).clip()
+    except SoundgenError as error:
+        return [f"no clip could be made in the end: {error}"]
+    return []
+
+
+def _unhandled(log: Path) -> list[str]:
+    """The first and last lines of what the daemon did not expect."""
+    lines = log.read_text(errors="replace").splitlines()
+    return [
+        "\n".join(("in the daemon's log:", *lines[max(at - 1, 0) : at + 30]))
+        for at, line in enumerate(lines)
+        if _TRACEBACK in line and _EXPECTED not in lines[at - 1]
+    ][:10]
