@@ -79,6 +79,18 @@ def test_the_halo_holds_everything_a_tile_depends_on(make: type[Codec]) -> None:
         assert not torch.equal(first[..., : edge * per_frame], second[..., : edge * per_frame])
 
 
+@pytest.mark.parametrize("make", [dac, odd_dac])
+def test_a_tile_costs_little_more_than_its_share(make: type[GaussianDAC]) -> None:
+    """Of the halo every stage computes what it must: the last one, which makes most samples, hardly any of it."""
+    codec = make().eval()
+    made: list[int] = []
+    codec.decoder.model[-1].register_forward_hook(lambda module, inputs, output: made.append(output.shape[-1]))
+    with torch.inference_mode():
+        piece, _ = codec.decode_tile(torch.randn(1, 3, 40), None, 14, 14, None)
+    assert piece.shape[-1] == 12 * codec.hop_samples
+    assert made == [piece.shape[-1] + 2 * 3]  # the last convolution reaches three samples to either side
+
+
 @pytest.fixture(scope="module")
 def tiny(tiny_bundle_dir: Path) -> TorchEngine:
     return load_engine(open_bundle(tiny_bundle_dir))

@@ -18,6 +18,7 @@ from soundctm.codecs.protocol import Codec
 
 _LOGVAR_MIN, _LOGVAR_MAX = -30.0, 20.0
 _DILATIONS = (1, 3, 9)
+_EDGE_REACH = 3  # of the convolutions of 7 at both ends
 _TILE_FRAMES = 96
 
 
@@ -104,15 +105,18 @@ class Decoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)  # type: ignore[no-any-return]
 
+    def stages(self) -> list[nn.Module]:
+        """The first convolution, the blocks, and all that follows them."""
+        return [*self.model[:-3], self.model[-3:]]
 
-def decoder_reach_frames(strides: Sequence[int]) -> int:
-    """How many latent frames to either side a sample of the decoder's depends on, rounded up."""
-    reach, rate = 3.0, 1  # samples of a layer per latent frame
-    for stride in strides:
-        reach += 1 / rate  # the transposed convolution spans two inputs
-        rate *= stride
-        reach += 3 * sum(_DILATIONS) / rate
-    return math.ceil(reach + 3 / rate)
+
+def decoder_reaches(strides: Sequence[int]) -> list[int]:
+    """How many of its own samples to either side everything after it depends on: of the decoder's input, of the output
+    of its first convolution, then of every block's."""
+    reaches = [_EDGE_REACH]
+    for stride in reversed(strides):  # the transposed convolution spans two inputs
+        reaches.append(math.ceil((reaches[-1] + 3 * sum(_DILATIONS)) / stride) + 1)
+    return [reaches[-1] + _EDGE_REACH, *reversed(reaches)]
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,8 @@ class GaussianDAC(Codec):
         self.hop_samples = math.prod(encoder_rates)
         self.latent_dim = latent_dim
         self.sigma_data = sigma_data
-        self.tile_frames, self.halo_frames = _TILE_FRAMES, decoder_reach_frames(decoder_rates)
+        self._strides, self._reaches = tuple(decoder_rates), decoder_reaches(decoder_rates)
+        self.tile_frames, self.halo_frames = _TILE_FRAMES, self._reaches[0]
         self.encoder = Encoder(encoder_dim, encoder_rates, 2 * latent_dim)
         self.decoder = Decoder(latent_dim, decoder_dim, decoder_rates)
         self.pre_conv = nn.Conv1d(2 * latent_dim, 2 * latent_dim, 1)
@@ -187,15 +192,22 @@ class GaussianDAC(Codec):
 
     def decode(self, latent: Tensor, noise: Tensor | None) -> Tensor:
         """The decoder draws nothing: raises ValueError when noise is given."""
-        if noise is not None:
-            raise ValueError(f"the Gaussian DAC decodes without noise; got noise of shape {tuple(noise.shape)}")
+        _refuse(noise)
         return self.decode_raw(self.restore(latent))
 
     def decode_tile(
         self, latent: Tensor, noise: Tensor | None, before: int, after: int, carry: Tensor | None
     ) -> tuple[Tensor, None]:
-        samples = self.decode(latent, noise)[..., before * self.hop_samples :]
-        return samples[..., : (latent.shape[-1] - before - after) * self.hop_samples], None
+        """Of the halo every stage gets what the stages after it still reach, and no more."""
+        _refuse(noise)
+        x, start, tile = self.post_conv(self.restore(latent)), before, latent.shape[-1] - before - after
+        for stage, stride, reach in zip(
+            self.decoder.stages(), (1, *self._strides, 1), (*self._reaches[1:], 0), strict=True
+        ):
+            x, start, tile = stage(x), start * stride, tile * stride
+            first = max(0, start - reach)
+            x, start = x[..., first : start + tile + reach], start - first
+        return x, None
 
     def encoder_noise_shape(self, samples: int) -> tuple[int, int] | None:
         return self.latent_dim, -(-samples // self.hop_samples)
@@ -203,3 +215,8 @@ class GaussianDAC(Codec):
     def encode(self, audio: Tensor, noise: Tensor | None) -> Tensor:
         posterior = self.posterior(audio)
         return self.standardise(posterior.mean if noise is None else posterior.sample(noise))
+
+
+def _refuse(noise: Tensor | None) -> None:
+    if noise is not None:
+        raise ValueError(f"the Gaussian DAC decodes without noise; got noise of shape {tuple(noise.shape)}")
