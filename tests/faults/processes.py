@@ -15,6 +15,8 @@ from soundgen import paths
 
 _POLL_SECONDS = 0.01
 _TESTS = Path(__file__).parents[1]
+_TRACEBACK = "Traceback (most recent call last)"
+_EXPECTED = "Invalid encoding on"  # gRPC's word for metadata that is not UTF-8, which it takes for Latin-1 then
 
 
 @contextmanager
@@ -26,9 +28,8 @@ def process(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         "PYTHONPATH": str(_TESTS),
         "SOUNDCTM_CLIENT_REQUESTS_PER_SECOND": "0",  # whoever looks at everything asks a lot
     }
-    log = paths.state_dir().with_name("daemon.out")
     with (
-        log.open("ab") as output,
+        _log().open("ab") as output,
         subprocess.Popen(
             [sys.executable, "-m", module, *arguments], stdout=output, stderr=output, env=environment
         ) as started,
@@ -45,9 +46,23 @@ def product() -> AbstractContextManager[subprocess.Popen[bytes]]:
     return process("soundctm_daemon", "start", "--foreground", "--port=0", "--model=tiny")
 
 
+def unexpected() -> list[str]:
+    """What the daemons of this state folder did not expect, by their logs: the lines around each traceback."""
+    lines = _log().read_text(errors="replace").splitlines()
+    return [
+        "\n".join(("in the daemon's log:", *lines[max(at - 1, 0) : at + 30]))
+        for at, line in enumerate(lines)
+        if _TRACEBACK in line and _EXPECTED not in lines[at - 1]
+    ]
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError("it never happened")
         time.sleep(_POLL_SECONDS)
+
+
+def _log() -> Path:
+    return paths.state_dir().with_name("daemon.out")

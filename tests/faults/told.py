@@ -67,7 +67,7 @@ def losses(told: Told, client: Client, clips_dir: Path) -> list[str]:
         *(problem for clip_id in told.ready for problem in _lost(clip_id, told, clips.get(clip_id))),
         *(problem for clip_id in told.asked.keys() - told.ready.keys()
           for problem in _half_there(clip_id, told, clips.get(clip_id), client)),
-        *_strange_files(clips, client, clips_dir),
+        *strange_files(clips, client, clips_dir),
     ]
 
 
@@ -122,7 +122,7 @@ def _half_there(clip_id: str, told: Told, clip: types.Clip | None, client: Clien
     yield from wholeness(clip)
 
 
-def _strange_files(clips: Mapping[str, types.Clip], client: Client, clips_dir: Path) -> Iterator[str]:
+def strange_files(clips: Mapping[str, types.Clip], client: Client, clips_dir: Path) -> Iterator[str]:
     """Half-written files, and sound files that no clip names; and what is listed can be downloaded."""
     for partial in clips_dir.rglob(PARTIAL_PATTERN):
         yield f"{partial} remains"

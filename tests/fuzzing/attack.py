@@ -6,20 +6,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from faults.processes import product
+from faults.processes import product, unexpected
 from fuzzing import port
 from fuzzing.calls import Fuzzed, fuzz, known_words
 from fuzzing.health import HealthWatch
 from fuzzing.messages import METHODS
 from running_daemon import PATIENCE_SECONDS
-from soundgen import paths
 from soundgen.client import Client
 from soundgen.errors import SoundgenError
-
-_TRACEBACK = "Traceback (most recent call last)"
-_EXPECTED = "Invalid encoding on"  # gRPC's word for metadata that is not UTF-8, which it takes for Latin-1 then
 
 
 @dataclass
@@ -48,7 +43,7 @@ def attack(messages: int, connections: int, number: int, report: Callable[[Fuzze
         daemon.terminate()
         if daemon.wait(PATIENCE_SECONDS) < 0:
             outcome.defects.append(f"the daemon ended with {daemon.returncode}")
-    outcome.defects += outcome.health.failures + _unhandled(paths.state_dir().with_name("daemon.out"))
+    outcome.defects += outcome.health.failures + unexpected()
     return outcome
 
 
@@ -59,13 +54,3 @@ def _unserved() -> list[str]:
     except SoundgenError as error:
         return [f"no clip could be made in the end: {error}"]
     return []
-
-
-def _unhandled(log: Path) -> list[str]:
-    """The first and last lines of what the daemon did not expect."""
-    lines = log.read_text(errors="replace").splitlines()
-    return [
-        "\n".join(("in the daemon's log:", *lines[max(at - 1, 0) : at + 30]))
-        for at, line in enumerate(lines)
-        if _TRACEBACK in line and _EXPECTED not in lines[at - 1]
-    ][:10]
