@@ -7,7 +7,8 @@ SoundCTMError
 │   ├── DigestMismatchError     a file is not the one the bundle's checksums name
 │   ├── TensorMismatchError     tensors are missing, left over or of another shape
 │   ├── GraphError              an exported graph cannot be loaded, or fails
-│   └── ProviderMissingError    what exported graphs are to run on cannot be had
+│   ├── ProviderMissingError    what exported graphs are to run on cannot be had
+│   └── EngineUnavailableError  no engine, or not the one that was asked for, can run a bundle here
 ├── LicenceNotAcceptedError a model's licence forbids some uses and nobody has accepted it yet
 ├── LicenceNotKeptError     that it was accepted cannot be written down
 ├── FetchError              published files cannot be brought here
@@ -107,6 +108,10 @@ class GraphError(BundleError):
 
 class ProviderMissingError(BundleError):
     reason = "PROVIDER_MISSING"
+
+
+class EngineUnavailableError(BundleError):
+    reason = "ENGINE_UNAVAILABLE"
 
 
 class LicenceNotAcceptedError(SoundCTMError):

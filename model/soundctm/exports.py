@@ -7,13 +7,13 @@ bundle's own: a recipe made with one engine is the same recipe for every other.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from soundctm.bundle import Bundle, sha256_file
+from soundctm.bundle import Bundle, find_bundle, installed_names, sha256_file
 from soundctm.errors import BundleError, DigestMismatchError
 
 EXPORTS = "exports.json"
@@ -89,6 +89,16 @@ class Exports:
             )
         return self.folder / self.graphs[role].file
 
+    def engine_bytes(self) -> int:
+        """Size of what an engine loads: all but the preview, which shares the others' weights. Raises BundleError."""
+        try:
+            return sum((self.folder / name).stat().st_size for name in self._engine_files())
+        except OSError as error:
+            raise BundleError(f"{self.folder} cannot be read ({error}). Export the bundle again.") from error
+
+    def _engine_files(self) -> Iterator[str]:
+        return (name for name in self.files if not name.startswith(f"{Role.PREVIEW.value}."))
+
     def verify(self) -> None:
         """Compare every file with its checksum. Raises DigestMismatchError naming the first that differs."""
         for name, expected in sorted(self.files.items()):
@@ -130,6 +140,30 @@ def read_exports(bundle: Bundle) -> Exports | None:
             f"{path} lists graphs of the bundle {exports.bundle_digest[:12]}, this one is {bundle.digest[:12]}. "
             "Export this bundle again."
         )
+    return exports
+
+
+def exported_folders(bundle: Bundle) -> list[tuple[Bundle, Exports]]:
+    """Folders with graphs of this bundle that an engine can run: its own, and those of installed models of its digest.
+
+    Raises BundleError where its own graphs cannot be right; others' are not its concern.
+    """
+    found = {bundle.path: (bundle, exports)} if (exports := _complete(bundle)) else {}
+    for name in installed_names():
+        try:
+            other = find_bundle(name)
+            if other.digest == bundle.digest and (exports := _complete(other)):
+                found.setdefault(other.path, (other, exports))
+        except BundleError:
+            continue
+    return list(found.values())
+
+
+def _complete(bundle: Bundle) -> Exports | None:
+    exports = read_exports(bundle)
+    if exports is not None:
+        for role in REQUIRED:
+            exports.graph_file(role)
     return exports
 
 

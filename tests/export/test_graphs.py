@@ -14,7 +14,8 @@ from onnx import TensorProto, helper
 from soundctm.bundle import open_bundle
 from soundctm.codecs.mel import WhitenedMelCodec
 from soundctm.engines.onnx import OnnxEngine
-from soundctm.engines.onnx_graphs import Provider, open_graph
+from soundctm.engines.onnx_graphs import open_graph
+from soundctm.engines.providers import Provider
 from soundctm.engines.torch import TorchEngine
 from soundctm.exports import REQUIRED, GraphRecord, Role, read_exports
 from soundctm.networks.dit import DiT

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from soundctm.bundle import Bundle, open_bundle, sha256_file
 from soundctm.engines.onnx import OnnxEngine, load_engine
-from soundctm.engines.onnx_graphs import Graph, Provider
+from soundctm.engines.onnx_graphs import Graph
+from soundctm.engines.providers import Provider
 from soundctm.engines.torch import TorchEngine
 from soundctm.engines.torch import load_engine as load_torch_engine
 from soundctm.errors import BundleError, DigestMismatchError, GraphError, OutOfMemoryError, ProviderMissingError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from soundctm.bundle import FAMILIAR_FILE, MANIFEST, TOKENIZER_FILE, Bundle
 from soundctm.engines.calibration import calibrate
 from soundctm.engines.costs import Costs
-from soundctm.engines.onnx_graphs import Arrays, Graph, Provider, open_graph
+from soundctm.engines.onnx_graphs import Arrays, Graph, open_graph
 from soundctm.engines.protocol import Floats
+from soundctm.engines.providers import Provider, missing_provider
 from soundctm.errors import BundleError
 from soundctm.exports import REQUIRED, Exports, Role, read_exports
 from soundctm.familiarity import Familiarity, FamiliarTable, read_familiar_table
@@ -23,6 +25,7 @@ from soundctm.spec import BundleSpec
 from soundctm.text.prompt_ids import PromptIds
 
 _CACHED_PROMPTS = 256
+_log = logging.getLogger(__name__)
 
 Handle = Arrays  # what the jump graph needs of a prompt
 
@@ -47,7 +50,7 @@ class OnnxEngine:
     ) -> None:
         """`graphs`: one for every role in `exports.REQUIRED`."""
         self.spec, self.digest = spec, digest
-        self._exports, self._tiling = exports, exports.tiling
+        self._tiling, self._memory_bytes = exports.tiling, exports.engine_bytes()
         self._text, self._jump = graphs[Role.TEXT], graphs[Role.JUMP]
         self._decoder, self._encoder = graphs[Role.DECODER], graphs[Role.ENCODER]
         self._tokenize, self._familiar = tokenize, familiar
@@ -57,8 +60,7 @@ class OnnxEngine:
     @property
     def memory_bytes(self) -> int:
         """Of the graphs' files: weights are most of them."""
-        files = (name for name in self._exports.files if not name.startswith(Role.PREVIEW.value))
-        return sum((self._exports.folder / name).stat().st_size for name in files)
+        return self._memory_bytes
 
     def encode_text(self, prompts: Sequence[str]) -> list[Handle]:
         """One handle per prompt. The text encoder runs once per prompt it has not seen lately."""
@@ -180,6 +182,9 @@ def load_engine(
     replace(bundle, files=used).verify()  # not the weights, which no graph reads
     if TOKENIZER_FILE not in bundle.files:
         raise BundleError(f"{bundle.path / MANIFEST} names no {TOKENIZER_FILE}. Install the bundle again.")
+    missing = missing_provider(provider)
+    if missing and allow_cpu:
+        _log.warning("the graphs of %s compute on the CPU, as allowed: %s", bundle.spec.name, missing)
     graphs = {role: open_graph(exports, role, provider, threads, allow_cpu) for role in REQUIRED}
     tokenize = PromptIds(bundle.path / TOKENIZER_FILE, exports.text.prompt_ids, exports.text.pad_id)
     return OnnxEngine(bundle.spec, bundle.digest, exports, graphs, tokenize, read_familiar_table(bundle))

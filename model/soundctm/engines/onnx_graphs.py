@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any
 
 from numpy.typing import NDArray
 
+from soundctm.engines.providers import RUNS_WITH, Provider, missing_provider
 from soundctm.errors import GraphError, OutOfMemoryError, ProviderMissingError
 from soundctm.exports import Exports, Role
 
 _OUT_OF_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "out of memory")
 
 Arrays = Mapping[str, NDArray[Any]]  # by the names of a graph's inputs or outputs
-
-
-class Provider(StrEnum):
-    """Where ONNX Runtime computes; the values are its own names."""
-
-    CPU = "CPUExecutionProvider"
-    CUDA = "CUDAExecutionProvider"
-    TENSORRT = "TensorrtExecutionProvider"
-
-
-# What may run the nodes that a provider has no kernel for.
-_WITH: Mapping[Provider, tuple[Provider, ...]] = {
-    Provider.CPU: (),
-    Provider.CUDA: (Provider.CPU,),
-    Provider.TENSORRT: (Provider.CUDA, Provider.CPU),
-}
 
 
 class Graph:
@@ -54,18 +38,13 @@ class Graph:
 
 def open_graph(exports: Exports, role: Role, provider: Provider, threads: int | None, allow_cpu: bool) -> Graph:
     """Raises ProviderMissingError unless the provider is used, or `allow_cpu`; GraphError."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ProviderMissingError(
-            f"exported graphs need the package onnxruntime ({error}). Run `pip install 'soundctm-daw[cpu]'` or "
-            "`'soundctm-daw[gpu]'`."
-        ) from error
-    available = onnxruntime.get_available_providers()
-    if provider not in available:
-        if not allow_cpu:
-            raise _provider_missing(provider, f"this ONNX Runtime has: {', '.join(available)}")
+    missing = missing_provider(provider)
+    if missing:
+        if not allow_cpu or missing_provider(Provider.CPU):
+            raise _provider_missing(provider, missing)
         provider = Provider.CPU
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; what matters of the warnings is asserted below
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a DAW keeps the same cores busy
@@ -73,7 +52,7 @@ def open_graph(exports: Exports, role: Role, provider: Provider, threads: int | 
         options.intra_op_num_threads = threads
     path = exports.graph_file(role)
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[provider, *_WITH[provider]])
+        session = onnxruntime.InferenceSession(str(path), options, providers=[provider, *RUNS_WITH[provider]])
     except Exception as error:  # ONNX Runtime's own, which have no common root of a public name
         raise GraphError(
             f"{path} cannot be loaded by ONNX Runtime {onnxruntime.__version__} on {provider.value} ({error}). It was "
