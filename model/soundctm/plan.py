@@ -41,5 +41,6 @@ def make_plan(steps: int, gamma: float, diffusion: DiffusionSpec) -> Plan:
             jumps.append(Jump(t, s_next, 0.0))
             continue
         s = math.sqrt(1.0 - gamma**2) * (s_next - diffusion.sigma_min) + diffusion.sigma_min
+        s = min(s, s_next)  # rounding may lift it above where gamma is minute
         jumps.append(Jump(t, s, math.sqrt(s_next**2 - s**2)))
     return tuple(jumps)

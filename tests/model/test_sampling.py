@@ -81,6 +81,14 @@ def test_gamma_zero_draws_no_noise_and_gamma_one_always_jumps_to_the_end() -> No
     assert ends == pytest.approx([DIFFUSION.sigma_min] * 8, rel=1e-9)
 
 
+@pytest.mark.parametrize("gamma", [5e-324, 1e-300, 1e-9, 1e-8])
+def test_a_minute_gamma_is_next_to_none(gamma: float) -> None:
+    for steps in range(2, 101):
+        for jump, plain in zip(make_plan(steps, gamma, DIFFUSION), make_plan(steps, 0.0, DIFFUSION), strict=True):
+            assert 0.0 <= jump.noise_std <= 1e-7 * plain.s
+            assert jump.s == pytest.approx(plain.s, rel=1e-12)
+
+
 @pytest.mark.parametrize(("steps", "gamma"), [(0, 0.0), (1, -0.1), (1, 1.1), (1, math.nan)])
 def test_plans_out_of_range_are_refused(steps: int, gamma: float) -> None:
     with pytest.raises(ValueError, match="allowed"):
