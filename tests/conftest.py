@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+_REQUIRING = "SOUNDCTM_REQUIRE_"  # what must not be skipped
+
 # helpers shared by several rooms' tests (`tiny`, `parity`) lie beside this file
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -40,7 +42,7 @@ def exported_tiny_dir(tiniest_bundle_dir: Path, tmp_path_factory: pytest.TempPat
 @pytest.fixture(autouse=True)
 def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees or touches the user's own models, clips, socket or token."""
-    for name in [name for name in os.environ if name.startswith("SOUNDCTM_") and name != "SOUNDCTM_REQUIRE_ARDOUR"]:
+    for name in [name for name in os.environ if name.startswith("SOUNDCTM_") and not name.startswith(_REQUIRING)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SOUNDCTM_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("SOUNDCTM_MODELS", str(tmp_path / "models"))
