@@ -55,6 +55,14 @@ def hook_is_installed(config_folder: Path) -> bool:
     return (config_folder / "scripts" / HOOK_FILE).is_file()
 
 
+def hook_is_current(config_folder: Path, spool: Path) -> bool:
+    """Whether the installed hook is the one of this version and of this spool folder."""
+    try:
+        return (config_folder / "scripts" / HOOK_FILE).read_text() == hook_source(spool)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 def hook_is_enabled(config_folder: Path) -> bool:
     """Whether Ardour will run the hook when it starts."""
     hooks = _read_hooks(config_folder).find("ActionHooks")

@@ -1,6 +1,7 @@
 """What `soundctm doctor` looks at in this room: packages, processors, bundles, folders. Each check says what to do.
 
-Other rooms add theirs by the entry point group `soundctm.checks`: a function without arguments that gives Findings.
+Other rooms add theirs by the entry point group `soundctm.checks`: a function without arguments that gives Findings, or
+tuples of the same three values where the room does not know this one.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -29,8 +30,7 @@ _AUDIO_PACKAGES = ("soundfile", "soxr", "pedalboard")
 _GB = 1e9
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """`ok` None means worth knowing, neither good nor bad. Where it is False, `detail` says what to do."""
 
     check: str

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from importlib import metadata
 
 import typer
@@ -22,7 +22,7 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="One JSON array in
     """Check this installation. Exits 1 when something would keep it from making sound."""
     findings = list(examine())
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in findings]))
+        typer.echo(json.dumps([finding._asdict() for finding in findings]))
     else:
         Console().print(_drawn(findings))
     if any(finding.ok is False for finding in findings):
@@ -34,7 +34,8 @@ def examine() -> Iterator[Finding]:
     for check in CHECKS:
         yield from _findings(check.__name__, check)
     for entry in sorted(metadata.entry_points(group=CHECKS_GROUP), key=lambda point: point.name):
-        yield from _findings(entry.name, lambda: entry.load()())  # noqa: B023 (called before the next turn)
+        # each is asked before the next turn
+        yield from _findings(entry.name, lambda: itertools.starmap(Finding, entry.load()()))  # noqa: B023
 
 
 def _findings(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:

@@ -60,6 +60,7 @@ def test_this_installation_is_sound_and_both_rooms_are_asked() -> None:
     assert shown.exit_code == 0
     assert {"python", "packages", "torch", "soundfile", "model starter", "models folder"} <= findings.keys()
     assert {"grpc stubs", "token", "daemon", "state folder", "clips folder"} <= findings.keys()
+    assert {"Ardour", "Ardour hook", "bridge"} <= findings.keys()
     assert RUNNER.invoke(build_app(), ["doctor"]).exit_code == 0
 
 
