@@ -17,7 +17,7 @@ from soundctm.engines.costs import Cost, Costs
 from soundctm.engines.protocol import Floats
 from soundctm.familiarity import Familiarity
 from soundctm_daemon.auth import load_or_create_token
-from soundctm_daemon.engines import LoadEngine, torch_loader
+from soundctm_daemon.engines import LoadEngine, engine_loader
 from soundctm_daemon.files import WriteFile, write_durably
 from soundctm_daemon.instance import sole_instance
 from soundctm_daemon.library import open_library
@@ -52,7 +52,7 @@ class RunningDaemon:
         **settings: Any,
     ) -> None:
         self.settings: Settings = load_settings({"port": 0, "model": "tiny", **settings})
-        self._load, self._write_file = load or torch_loader("cpu"), write_file
+        self._load, self._write_file = load or engine_loader(self.settings.wanted), write_file
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="daemon under test")
         self._up = threading.Event()
         self._error: BaseException | None = None

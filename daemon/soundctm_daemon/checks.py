@@ -10,9 +10,11 @@ from contextlib import closing
 from importlib import import_module, metadata
 from pathlib import Path
 
-from soundctm.bundle import find_bundle
+from soundctm.bundle import find_bundle, installed_names
 from soundctm.checks import Finding, folder_finding
-from soundctm.errors import SoundCTMError
+from soundctm.engines.choosing import explained
+from soundctm.engines.registry import ENGINES
+from soundctm.errors import EngineUnavailableError, SoundCTMError
 from soundctm_daemon.instance import holder, state_lock
 from soundctm_daemon.settings import Settings, load_settings
 from soundgen import paths
@@ -30,6 +32,7 @@ def checks() -> Iterator[Finding]:
         return
     yield _model(settings)
     yield _device(settings)
+    yield from _engines(settings)
     yield folder_finding("state folder", settings.state_dir, "SOUNDCTM_STATE")
     yield folder_finding("clips folder", settings.clips_dir, "SOUNDCTM_CLIPS")
     yield _token(settings.token_file)
@@ -65,6 +68,18 @@ def _device(settings: Settings) -> Finding:
         return Finding("device", False, f"`device` is {settings.device!r}, and torch finds none; set it to \"cpu\", or "
                                         "install the driver and torch's build for it")
     return Finding("device", seen, settings.device)
+
+
+def _engines(settings: Settings) -> Iterator[Finding]:
+    """Which engine each model would run on, and why not on the others."""
+    for name in dict.fromkeys([settings.model, *installed_names()]):
+        check = f"engine for {Path(name).name}"
+        try:
+            yield Finding(check, True, explained(find_bundle(name), settings.wanted, ENGINES))
+        except EngineUnavailableError as error:
+            yield Finding(check, False, f"{error} The setting `engine` names it.")
+        except SoundCTMError:
+            continue  # of the model itself, which other checks name
 
 
 def _token(path: Path) -> Finding:

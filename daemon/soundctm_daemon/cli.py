@@ -12,6 +12,8 @@ import time
 import typer
 
 from soundctm.checks import onnxruntime_conflict
+from soundctm.engines.choosing import AUTO
+from soundctm.engines.registry import ENGINE_NAMES
 from soundctm.errors import SoundCTMError
 from soundctm_daemon import logs, tracing
 from soundctm_daemon.errors import AlreadyRunningError, LibraryError
@@ -49,9 +51,10 @@ def start(
     port: int | None = typer.Option(None, help="TCP port; 0 takes any free one; default 50717 where it is free."),
     model: str | None = typer.Option(None, help="Default model: a name of `soundctm models list`, or a bundle folder."),
     device: str | None = typer.Option(None, help="Where it computes, as PyTorch names it; default cpu."),
+    engine: str | None = typer.Option(None, help=f"What runs models: {', '.join(ENGINE_NAMES)}; default {AUTO}."),
 ) -> None:
     """Start the daemon. It serves a Unix socket and loopback TCP until it is stopped."""
-    options = {"host": host, "port": port, "model": model, "device": device}
+    options = {"host": host, "port": port, "model": model, "device": device, "engine": engine}
     try:
         settings = load_settings(options)
         if foreground:
@@ -146,7 +149,7 @@ def config(
 def _run(settings: Settings) -> None:
     """Be the daemon until a signal ends it. Raises SettingsError, LibraryError."""
     from soundctm_daemon.auth import load_or_create_token
-    from soundctm_daemon.engines import torch_loader
+    from soundctm_daemon.engines import engine_loader
     from soundctm_daemon.library import open_library
     from soundctm_daemon.server import serve
 
@@ -157,7 +160,7 @@ def _run(settings: Settings) -> None:
     with sole_instance(settings):
         token = load_or_create_token(settings.token_file)
         library = open_library(settings.clips_dir, trash_days=settings.trash_days)
-        load = torch_loader(settings.device, settings.threads)
+        load = engine_loader(settings.wanted)
         worker_ended = asyncio.run(serve(settings, token, library, load, tracing.set_up(os.environ)))
     if not worker_ended:
         # A model half loaded cannot be interrupted, and tearing Python down under it would crash.

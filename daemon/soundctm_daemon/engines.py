@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 import os
 import threading
 import time
@@ -12,13 +11,13 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from pathlib import Path
-
-from safetensors import SafetensorError, safe_open
 
 from soundctm.bundle import Bundle
+from soundctm.engines.choosing import Choice, Wanted, choices
 from soundctm.engines.protocol import Engine
-from soundctm.errors import SoundCTMError
+from soundctm.engines.registry import ENGINES
+from soundctm.engines.warm_up import warm_up
+from soundctm.errors import EngineUnavailableError, GraphError, ProviderMissingError, SoundCTMError
 from soundctm_daemon.errors import ModelInUseError, ModelLoadError, ModelMemoryBusyError, ModelTooBigError
 
 LoadEngine = Callable[[Bundle], Engine]
@@ -65,9 +64,11 @@ class EnginePool:
         load: LoadEngine,
         budget_bytes: Callable[[], int],
         on_state: Callable[[States], None] = lambda states: None,
+        wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
     ) -> None:
-        """`budget_bytes` is asked once, at the first load; `on_state` is called after every change, by its thread."""
-        self._load, self._ask_budget, self._on_state = load, budget_bytes, on_state
+        """`budget_bytes` is asked once, at the first load; `on_state` is called after every change, by its thread.
+        `wanted` is what `load` goes by: what a model will need depends on its engine."""
+        self._load, self._ask_budget, self._on_state, self._wanted = load, budget_bytes, on_state, wanted
         self._lock, self._loading = threading.Lock(), threading.Lock()
         self._held: OrderedDict[str, _Held] = OrderedDict()  # least lately used first
         self._unheld: dict[str, EngineState] = {}            # loading and failed ones
@@ -169,9 +170,10 @@ class EnginePool:
         return engine
 
     def _make_room(self, bundle: Bundle) -> None:
+        choice = choices(bundle, self._wanted, ENGINES)[0]
         if self._budget is None:
             self._budget = self._ask_budget()
-        needed = self._measured.get(bundle.digest) or _expected_bytes(bundle)
+        needed = self._measured.get(bundle.digest) or choice.expected_bytes()
         if needed > self._budget:
             raise ModelTooBigError(
                 f"the model {bundle.spec.name!r} needs about {needed / _MB:.0f} MB; models may take "
@@ -188,7 +190,7 @@ class EnginePool:
                 "Ask again when those clips are done, or raise model_memory_mb."
             )
         if victims:
-            bundle.verify()  # before a good model goes for one that is damaged
+            choice.verify()  # before a good model goes for one that is damaged
             with self._lock:
                 self._drop(victims)
             gc.collect()  # the memory must be free before the next model asks for it
@@ -233,33 +235,30 @@ class EnginePool:
         self._on_state(self.states())
 
 
-def torch_loader(device: str, threads: int = 0) -> LoadEngine:
-    """Verifies, loads and warms up with PyTorch, which is imported on the first load: a daemon answers long before.
+def engine_loader(wanted: Wanted) -> LoadEngine:
+    """Verifies, loads and warms up on the engine that the rules choose. PyTorch is imported on the first load, if at
+    all: a daemon answers long before.
 
-    `threads` 0 leaves PyTorch its own choice: all cores. Its threads sleep while they wait for one another instead of
-    spinning: on two cores that a DAW keeps busy too, 16 jumps take 2 s and not 16; alone, 0.9 s and not 0.8.
+    Under `auto`, an engine that fails here leaves its place to the next one; the log says so. PyTorch's threads sleep
+    while they wait for one another instead of spinning: on two cores that a DAW keeps busy too, 16 jumps take 2 s and
+    not 16; alone, 0.9 s and not 0.8.
     """
 
     def load(bundle: Bundle) -> Engine:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when PyTorch is imported
-        from soundctm.engines.torch import load_engine
-        from soundctm.engines.warm_up import warm_up
-
-        engine = load_engine(bundle, device, threads or None)
-        warm_up(engine)
-        return engine
+        *others, last = choices(bundle, wanted, ENGINES)
+        for choice in others:
+            try:
+                return _warm(choice)
+            except (EngineUnavailableError, GraphError, ProviderMissingError) as error:
+                _log.warning("the engine %s fails, and the next one is tried: %s", choice.kind.name, error)
+        return _warm(last)
 
     return load
 
 
-def _expected_bytes(bundle: Bundle) -> int:
-    """What a bundle will need, before anybody measured it: every stored number as a float32."""
-    return 4 * sum(_numbers(bundle.path / name) for name in bundle.files if name.endswith(".safetensors"))
-
-
-def _numbers(path: Path) -> int:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (no dict)
-    except (SafetensorError, OSError):
-        return 0  # a file that cannot be read is named when the bundle is verified
+def _warm(choice: Choice) -> Engine:
+    _log.info("model %s runs on %s: %s", choice.able.bundle.spec.name, choice.kind.name, choice.reason)
+    engine = choice.load()
+    warm_up(engine)
+    return engine

@@ -24,7 +24,8 @@ def free_bytes(device: str) -> int:
     if device.startswith("cuda"):
         import torch
 
-        return int(torch.cuda.mem_get_info(device)[0])
+        if torch.cuda.is_available():  # else an engine that may computes on the CPU, and every other says what is wrong
+            return int(torch.cuda.mem_get_info(device)[0])
     machine, container = _free_in_machine(Path("/proc/meminfo")), _free_in_container(Path("/sys/fs/cgroup"))
     return machine if container is None else min(machine, container)
 

@@ -99,7 +99,7 @@ class Daemon:
         load = observed_loader(load, self._metrics)
         self._scheduler = Scheduler(settings.queue_limit)
         budget = memory_budget(settings.model_memory_mb, settings.device)
-        self._pool = EnginePool(load, budget, self._on_engine_states)
+        self._pool = EnginePool(load, budget, self._on_engine_states, settings.wanted)
         accepted = AcceptedLicences(settings.state_dir / "licences")
         self._catalogue = Catalogue(settings.model, accepted, self._pool.holds)
         self._health = HealthService()
@@ -127,7 +127,7 @@ class Daemon:
         metrics_url = self._metrics_server.url if self._metrics_server else ""
         listening = Listening(self._settings.socket, address, metrics_url)
         # written before the socket is there: who finds the socket finds the rest
-        _write_endpoint(listening)
+        _write_endpoint(listening, self._settings.engine)
         bind_socket(self._server, listening.socket)
         await self._server.start()
         self._health_task = asyncio.create_task(self._tell_health())
@@ -197,9 +197,9 @@ def _health_status(*, serving: bool) -> health_pb2.HealthCheckResponse.ServingSt
     return health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def _write_endpoint(listening: Listening) -> None:
+def _write_endpoint(listening: Listening, engine: str) -> None:
     try:
-        paths.write_endpoint(paths.Endpoint(os.getpid(), str(listening.socket), listening.address))
+        paths.write_endpoint(paths.Endpoint(os.getpid(), str(listening.socket), listening.address, engine))
     except OSError as error:
         raise SettingsError(
             f"{paths.endpoint_path()} cannot be written ({error.strerror}). Free some space or make its folder "

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from soundctm.engines.choosing import AUTO, Wanted
+from soundctm.engines.registry import ENGINE_NAMES
 from soundctm_daemon.errors import SettingsError
 from soundctm_daemon.settings_keys import Allowed, at_least, between, checked, key, keys_of, one_of
 from soundgen import paths
@@ -35,10 +37,15 @@ class Settings:
     )
     model: str = key("starter", "The model of requests that name none: an installed one's name, or a bundle's folder.")
     device: str = key("cpu", "Where models compute, as PyTorch names it: cpu, cuda, cuda:1, mps.")
+    engine: str = key(
+        AUTO, "What runs models: the fastest that keeps 40 dB, or this one. `soundctm doctor` says which, and why.",
+        one_of(*ENGINE_NAMES),
+    )  # fmt: skip
+    allow_cpu: bool = key(False, "Where ONNX Runtime finds no GPU, engines that were asked for compute on the CPU.")
     model_memory_mb: int = key(
         0, "Megabytes models may take in memory; the least lately used ones leave.", at_least(0, "70 % of what is free")
     )
-    threads: int = key(0, "Processor threads of PyTorch.", at_least(0, "all cores"))
+    threads: int = key(0, "Processor threads models compute with.", at_least(0, "all cores"))
     queue_limit: int = key(256, "Clips that may wait; one more is refused with RESOURCE_EXHAUSTED.", at_least(1))
     client_jobs: int = key(64, "Clips one client, that is one token, may have in flight.", at_least(1))
     preview_steps: int = key(4, "Clips of at most this many jumps are previews and go before all others.", at_least(1))
@@ -61,6 +68,10 @@ class Settings:
     message_limit_kb: int = key(1024, "Largest request message; uploads come in parts of 256.", between(512, 65536))
     connection_calls: int = key(128, "Calls one connection may carry at once; further ones wait.", at_least(1))
     connection_limit: int = key(512, "Connections at once; one more is closed as it is made.", at_least(1))
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted(self.engine, self.device, self.threads or None, self.allow_cpu)
 
 
 KEYS = keys_of(Settings)

@@ -40,12 +40,15 @@ def generate(
     within: float | None = typer.Option(None, help="The best take to be had in so many seconds."),
     batch: bool = typer.Option(False, help="Goes after everything else, for work nobody waits at."),
     keep: bool = typer.Option(False, help="Ctrl-C leaves, and the clip goes on: see `soundctm watch`."),
+    engine: str | None = typer.Option(
+        None, help="What runs the models of the daemon that this starts: see `soundctm daemon start --help`."
+    ),
     out: Path | None = OUT,
     as_json: bool = JSON,
 ) -> None:
     """Make a clip from a prompt, in one jump. Ctrl-C cancels it."""
     reporter = reporter_for(as_json)
-    with errors_shown(reporter, _KEPT if keep else CANCELLED), connected(out) as client:
+    with errors_shown(reporter, _KEPT if keep else CANCELLED), connected(out, engine) as client:
         if variations is not None and (within is not None or refine_steps is not None):
             raise InvalidRequestError(
                 "--variations was given with --within or --refine-steps; allowed: one of them. Refine the variation "

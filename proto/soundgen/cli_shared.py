@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from soundgen import paths
 from soundgen.client import Client, connect
 from soundgen.errors import (
     ClipCancelledError,
@@ -50,12 +51,34 @@ def whole_number(text: str) -> int:
 
 
 @contextmanager
-def connected(out: Path | None) -> Iterator[Client]:
-    """A client; a file that could not be written in the end is refused before anything is made."""
+def connected(out: Path | None, engine: str | None = None) -> Iterator[Client]:
+    """A client; a file that could not be written in the end is refused before anything is made.
+
+    `engine`: of the daemon; one that runs already must have been started with it. Raises InvalidRequestError.
+    """
     if out is not None:
         require_known_suffix(out)
+    if engine is not None:
+        _require_engine(engine)
     with connect(reconnect_seconds=_RECONNECT_SECONDS) as client:
         yield client
+
+
+def _require_engine(engine: str) -> None:
+    if (elsewhere := paths.remote_address()) is not None:
+        raise InvalidRequestError(
+            f"--engine was given for the daemon at {elsewhere}, which chooses its own. Leave it out, or set `engine` "
+            "there."
+        )
+    if paths.ensure_daemon([f"--engine={engine}"]):
+        return
+    endpoint = paths.read_endpoint()
+    if endpoint is None or endpoint.engine != engine:
+        started_with = endpoint.engine if endpoint else "another"
+        raise InvalidRequestError(
+            f"--engine is {engine}, the daemon that runs was started with {started_with}. Stop it first (`soundctm "
+            "daemon stop`), or leave --engine out."
+        )
 
 
 def reporter_for(as_json: bool) -> Reporter:

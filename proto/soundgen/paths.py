@@ -33,11 +33,12 @@ _started: list[subprocess.Popen[bytes]] = []  # kept: a Popen that is dropped wh
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a running daemon listens, as it wrote it down. `address` is TCP, host:port."""
+    """Where a running daemon listens, as it wrote it down. `address` is TCP, host:port; `engine` its setting."""
 
     pid: int
     socket: str
     address: str
+    engine: str = ""
 
 
 def state_dir() -> Path:

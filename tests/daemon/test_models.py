@@ -17,12 +17,13 @@ from typer.testing import CliRunner
 
 from running_daemon import PATIENCE_SECONDS, Gate, RunningDaemon, SteeredEngine, steered
 from soundctm.bundle import CODEC_FILE, Bundle, open_bundle, write_manifest
+from soundctm.engines.choosing import Wanted
 from soundctm.engines.protocol import Engine
 from soundctm.errors import DigestMismatchError
 from soundctm.models_cli import models as shell
 from soundctm_daemon import memory
 from soundctm_daemon.cli import app
-from soundctm_daemon.engines import EnginePool, LoadEngine, Phase, torch_loader
+from soundctm_daemon.engines import EnginePool, LoadEngine, Phase, engine_loader
 from soundctm_daemon.errors import ModelInUseError, ModelLoadError, ModelMemoryBusyError, ModelTooBigError
 from soundgen import types
 from soundgen.client import Client
@@ -185,14 +186,14 @@ def test_an_engine_in_memory_is_had_while_another_is_loading(bundles: list[Bundl
 
 
 def test_memory_is_that_of_the_tensors_and_known_before_the_load(bundles: list[Bundle]) -> None:
-    pool = EnginePool(torch_loader("cpu"), lambda: 10**12)
+    pool = EnginePool(engine_loader(Wanted()), lambda: 10**12)
     engine = pool.get(bundles[0])
     measured = pool.states()[bundles[0].digest].memory_bytes
     assert measured == engine.memory_bytes > 100_000
     just_enough, too_small = int(measured * 1.02), int(measured * 0.9)
-    EnginePool(torch_loader("cpu"), lambda: just_enough).get(bundles[0])
+    EnginePool(engine_loader(Wanted()), lambda: just_enough).get(bundles[0])
     with pytest.raises(ModelTooBigError):
-        EnginePool(torch_loader("cpu"), lambda: too_small).get(bundles[0])
+        EnginePool(engine_loader(Wanted()), lambda: too_small).get(bundles[0])
 
 
 def test_the_budget_is_what_is_set_or_a_share_of_what_is_free(tmp_path: Path) -> None:

@@ -73,6 +73,8 @@ def test_loopback_is_allowed(host: str) -> None:
         ("port", 1.5, "port is 1.5 in"),
         ("port", True, "port is True in"),
         ("model", 3, "model is 3 in the command line; allowed: any text"),
+        ("engine", "warp", "engine is 'warp' in the command line; allowed: auto, torch, "),
+        ("allow_cpu", "perhaps", "allow_cpu is 'perhaps' in the command line; allowed: true or false"),
         ("queue_limit", 0, "queue_limit is 0 in the command line; allowed: 1 or more"),
         ("drain_seconds", -1, "drain_seconds is -1 in the command line; allowed: 0 or more"),
         ("drain_seconds", "nan", "drain_seconds is 'nan' in"),

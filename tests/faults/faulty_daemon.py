@@ -17,9 +17,10 @@ from contextlib import ExitStack
 
 from faults.points import IN_RECOVERY, POINTS, after, clock_jumps
 from running_daemon import steered
+from soundctm.engines.choosing import Wanted
 from soundctm_daemon import recovery
 from soundctm_daemon.auth import load_or_create_token
-from soundctm_daemon.engines import torch_loader
+from soundctm_daemon.engines import engine_loader
 from soundctm_daemon.instance import sole_instance
 from soundctm_daemon.library import Library, open_library
 from soundctm_daemon.server import serve
@@ -58,7 +59,7 @@ def main(point: str, clips: int, engine: str = "tiny") -> None:
         struck.enter_context(sole_instance(settings))
         token = load_or_create_token(settings.token_file)
         library = open_library(settings.clips_dir)
-        load = torch_loader("cpu", threads=1) if engine == "tiny" else steered()
+        load = engine_loader(Wanted(threads=1)) if engine == "tiny" else steered()
         asyncio.run(serve(settings, token, library, load))
 
 
