@@ -16,7 +16,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import nn
 
 from soundctm_export.errors import BakedShapeError, ExportError
-from soundctm_export.graphs import GraphPlan, Port
+from soundctm_export.graphs import GraphPlan, Port, Tensors
 
 _TRACED_ROWS, _TRACED_FRAMES = 2, 24  # neither 1, which tracing takes for a constant, nor what a check runs
 _SMALLEST_EXTERNAL_BYTES = 256
@@ -30,18 +30,17 @@ def data_file(file: str) -> str:
 
 def write_graph(plan: GraphPlan, path: Path, opset: int) -> None:
     """Write `path` and its weights. Raises ExportError, BakedShapeError, OSError."""
-    with _quiet(), torch.inference_mode(), torch.no_grad():
-        inputs = plan.inputs_for(_TRACED_ROWS, _TRACED_FRAMES)
+    inputs = traced_inputs(plan)
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 plan.module.eval(),
-                tuple(tensor.clone() for tensor in inputs),  # no inference tensors
+                inputs,
                 dynamo=True,
                 opset_version=opset,
                 input_names=[port.name for port in plan.inputs],
                 output_names=[port.name for port in plan.outputs],
-                dynamic_shapes=_by_parameter(plan.module, _dynamic_shapes(plan.inputs)),
+                dynamic_shapes=by_parameter(plan.module, _dynamic_shapes(plan.inputs)),
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
@@ -53,6 +52,13 @@ def write_graph(plan: GraphPlan, path: Path, opset: int) -> None:
     _without_origin(model)
     save(model, path)
     refuse_baked(plan, path)
+
+
+def traced_inputs(plan: GraphPlan) -> Tensors:
+    """What an exporter follows a module with."""
+    with quiet(), torch.inference_mode(), torch.no_grad():
+        inputs = plan.inputs_for(_TRACED_ROWS, _TRACED_FRAMES)
+    return tuple(tensor.clone() for tensor in inputs)  # no inference tensors
 
 
 def save(model: ir.Model, path: Path) -> None:
@@ -88,8 +94,8 @@ def _dynamic_shapes(ports: Sequence[Port]) -> tuple[object, ...]:
     return tuple(shapes)
 
 
-def _by_parameter(module: nn.Module, shapes: Sequence[object]) -> tuple[object, ...]:
-    """What `*text` takes is one entry."""
+def by_parameter(module: nn.Module, shapes: Sequence[object]) -> tuple[object, ...]:
+    """`shapes` of inputs as the module's parameters take them: what `*text` takes is one entry."""
     kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL not in kinds:
         return tuple(shapes)
@@ -110,7 +116,7 @@ def _without_origin(model: ir.Model) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Libraries whose notes about themselves nobody can act on. Other warnings stay."""
     loggers = [logging.getLogger(name) for name in _NOISY]
     levels = [logger.level for logger in loggers]

@@ -149,8 +149,8 @@ def test_a_silent_fall_back_to_the_cpu_is_an_error(bundle: Bundle, monkeypatch: 
         lambda path, options, providers: session(path, options, providers=["CPUExecutionProvider"]),
     )  # fmt: skip
     with pytest.raises(ProviderMissingError, match="fell back to: CPUExecutionProvider"):
-        load_engine(bundle, Provider.TENSORRT)
-    load_engine(bundle, Provider.TENSORRT, allow_cpu=True)
+        load_engine(bundle, Provider.CUDA)
+    load_engine(bundle, Provider.CUDA, allow_cpu=True)
 
 
 def test_an_altered_or_missing_file_is_named(copied: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from soundctm.bundle import Bundle
 from soundctm.engines.choosing import LEAST_SNR_DB, Able, EngineKind, Unable, Wanted
 from soundctm.engines.providers import Provider, missing_provider
+from soundctm.engines.tensorrt import read_entry
 from soundctm.errors import BundleError
 from soundctm.exports import REQUIRED, Exports, Role, exported_folders, read_exports
 from soundctm.settings import models_dir
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 # Jumps beside PyTorch's in float32, by the jump graph's precision: docs/export.md. Nothing was timed on a GPU.
 _CPU_SPEED: Mapping[str, float] = {"fp32": 1.2, "fp16": 1.2, "int8": 2.6}
 
+# Precisions without kernels.
+_NOT_ON: Mapping[Provider, tuple[str, ...]] = {Provider.CPU: ("bf16", "fp8"), Provider.CUDA: ("fp8",)}
+
 
 def onnx_kind(name: str, provider: Provider, device_kind: str, speed: Mapping[str, float]) -> EngineKind:
     """`speed` by precision; a precision that is not in it was never timed."""
@@ -26,14 +30,14 @@ def onnx_kind(name: str, provider: Provider, device_kind: str, speed: Mapping[st
         if wanted.device_kind != device_kind:
             return Unable(f"it computes on {device_kind}, `device` is {wanted.device}")
         try:
-            folders = exported_folders(bundle)
+            folders = [each for each in exported_folders(bundle) if _suits(provider, each[1])]
         except BundleError as error:
             return Unable(str(error))
         if not folders:
-            spec = bundle.spec
+            command, what = ("tensorrt", "engines") if provider is Provider.TENSORRT else ("onnx", "graphs")
+            out = models_dir() / f"{bundle.spec.name}-{what}"
             return Unable(
-                f"no graphs of it are installed; make them: `soundctm export onnx {spec.name} -o "
-                f"{models_dir() / f'{spec.name}-graphs'}`"
+                f"no {what} of it are installed; make them: `soundctm export {command} {bundle.spec.name} -o {out}`"
             )
         missing = missing_provider(provider)
         if missing and not wanted.allow_cpu:
@@ -47,6 +51,14 @@ def onnx_kind(name: str, provider: Provider, device_kind: str, speed: Mapping[st
         return load_engine(bundle, provider, wanted.threads, allow_cpu=wanted.allow_cpu)
 
     return EngineKind(name, f"exported graphs in ONNX Runtime, {provider.value}", judge, load, _verify, _expected_bytes)
+
+
+def _suits(provider: Provider, exports: Exports) -> bool:
+    """Raises BundleError."""
+    if provider is Provider.TENSORRT:
+        entry = read_entry(exports.folder)
+        return entry is not None and entry.machine is not None
+    return exports.graphs[Role.JUMP].precision not in _NOT_ON[provider]
 
 
 def _able(bundle: Bundle, exports: Exports, speed: Mapping[str, float]) -> Able:
