@@ -16,6 +16,7 @@ from soundctm.engines.choosing import AUTO
 from soundctm.engines.registry import ENGINE_NAMES
 from soundctm.errors import SoundCTMError
 from soundctm_daemon import logs, tracing
+from soundctm_daemon.allocator import share_arenas
 from soundctm_daemon.errors import AlreadyRunningError, LibraryError
 from soundctm_daemon.instance import NOT_SIGNED_YET, holder, sole_instance, state_lock
 from soundctm_daemon.models_cli import models
@@ -153,6 +154,7 @@ def _run(settings: Settings) -> None:
     from soundctm_daemon.library import open_library
     from soundctm_daemon.server import serve
 
+    share_arenas()
     logs.set_up(paths.log_path(), settings.log_format, settings.log_level)
     conflict = onnxruntime_conflict()
     if conflict:

@@ -29,7 +29,7 @@ def _draw_seed() -> int:
     return secrets.randbelow(SEED_MAX + 1)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Order:
     """One request. `seed` is drawn for it once, so that making a clip again makes the same one; `clip_ids` is empty
     until clips are asked for. Whoever reads or changes it holds the `lock`."""
