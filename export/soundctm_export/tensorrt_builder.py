@@ -47,7 +47,7 @@ def open_session(toolkit: Toolkit, path: Path, options: Mapping[str, Any]) -> An
     except Exception as error:  # ONNX Runtime's own, which have no common root of a public name
         raise EngineBuildError(
             f"TensorRT {toolkit.machine.tensorrt} makes no engine of {path.name} on {toolkit.machine.gpu} ({error}). "
-            "Nothing was written; try --precision fp32, a smaller --max-rows, or a smaller --workspace-mb."
+            "Nothing was written; try --precision fp32, a smaller --max-rows, or another --workspace-mb."
         ) from error
     used = session.get_providers()
     if Provider.TENSORRT.value not in used:
@@ -82,7 +82,7 @@ def build_plan(
     if plan is None:
         raise EngineBuildError(
             f"TensorRT {trt.__version__} makes no engine of {graph.name}; its log says why. Nothing was written; try "
-            "--precision fp32, a smaller --max-rows, or a larger --workspace-mb."
+            "--precision fp32, a smaller --max-rows, or another --workspace-mb."
         )
     return bytes(plan), bytes(cache.serialize())
 
