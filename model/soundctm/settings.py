@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -19,6 +20,11 @@ def hub_endpoint() -> str:
 def hub_token() -> str | None:
     """$HF_TOKEN: who asks, for repositories that want to know."""
     return os.environ.get("HF_TOKEN") or None
+
+
+def cpp_compiler() -> str:
+    """Name or path of the one that PyTorch compiles with: $CXX, or g++ (clang++ on macOS)."""
+    return os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
 
 
 def models_dir() -> Path:

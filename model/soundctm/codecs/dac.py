@@ -107,7 +107,8 @@ class Decoder(nn.Module):
 
     def stages(self) -> list[nn.Module]:
         """The first convolution, the blocks, and all that follows them."""
-        return [*self.model[:-3], self.model[-3:]]
+        layers = list(self.model)
+        return [*layers[:-3], nn.Sequential(*layers[-3:])]
 
 
 def decoder_reaches(strides: Sequence[int]) -> list[int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from soundctm.bundle import Bundle
 from soundctm.engines.choosing import AUTO, Able, EngineKind, Unable, Wanted
 from soundctm.engines.onnx_kinds import ONNX_KINDS
+from soundctm.engines.torch_kinds import TORCH_KINDS
 
 if TYPE_CHECKING:
     from soundctm.engines.protocol import Engine
@@ -47,5 +48,5 @@ TORCH = EngineKind(
     "torch", "PyTorch, float32", _judge, _load, Bundle.verify, lambda bundle: _BYTES_PER_NUMBER * numbers_in(bundle)
 )
 
-ENGINES: tuple[EngineKind, ...] = (TORCH, *ONNX_KINDS)
+ENGINES: tuple[EngineKind, ...] = (TORCH, *TORCH_KINDS, *ONNX_KINDS)
 ENGINE_NAMES = (AUTO, *(kind.name for kind in ENGINES))

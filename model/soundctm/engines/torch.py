@@ -41,7 +41,7 @@ class _Prompt:
 
 
 class TorchEngine:
-    """Runs a bundle's networks on one device in float32. Not thread-safe: one worker owns it."""
+    """Runs a bundle's networks on one device, as they are loaded in float32. Not thread-safe: one worker owns it."""
 
     def __init__(
         self,
@@ -67,7 +67,13 @@ class TorchEngine:
         tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
         # by storage: parts of one tensor are counted once
         storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors}
-        return sum(storage.nbytes() for storage in storages.values())
+        packed = sum(getattr(part, "weight_bytes", 0) for module in modules for part in module.modules())
+        return packed + sum(storage.nbytes() for storage in storages.values())
+
+    def replace_networks(self, change: Callable[[DiT, Codec], tuple[DiT, Codec]]) -> None:
+        """Go on with what `change` makes of the networks. Prompts are encoded anew."""
+        self._network, self._codec = change(self._network, self._codec)
+        self._prompts.clear()
 
     def encode_text(self, prompts: Sequence[str]) -> list[TextContext]:
         """One context (batch of 1) per prompt. The text encoder runs once per prompt it has not seen lately."""

@@ -22,7 +22,7 @@ from soundctm.spec import Conditioning, DiTSpec
 _OMEGA_SCALE = 1000.0
 _FOURIER_FREQUENCIES = 128
 _ROTARY_BASE = 10000.0
-_NORM_EPS = 1e-5
+NORM_EPS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class LayerNorm(nn.Module):
         self.register_buffer("beta", torch.zeros(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.layer_norm(x, x.shape[-1:], self.gamma, self.beta, _NORM_EPS)
+        return functional.layer_norm(x, x.shape[-1:], self.gamma, self.beta, NORM_EPS)
 
 
 class FourierFeatures(nn.Module):
@@ -113,7 +113,7 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
     return torch.cat([turned * angles.cos() + swapped * angles.sin(), kept], dim=-1)
 
 
-def _heads(x: Tensor, head_dim: int) -> Tensor:
+def split_heads(x: Tensor, head_dim: int) -> Tensor:
     batch, length, _ = x.shape
     return x.reshape(batch, length, -1, head_dim).transpose(1, 2)  # [B, N, E] -> [B, heads, N, head_dim]
 
@@ -127,9 +127,9 @@ class SelfAttention(nn.Module):
         self.to_out = nn.Linear(spec.embed_dim, spec.embed_dim, bias=False)
 
     def forward(self, x: Tensor, angles: Tensor) -> Tensor:
-        q, k, v = (_heads(part, self.head_dim) for part in self.to_qkv(x).chunk(3, dim=-1))
+        q, k, v = (split_heads(part, self.head_dim) for part in self.to_qkv(x).chunk(3, dim=-1))
         if self.qk_norm:
-            q, k = (functional.rms_norm(part, (self.head_dim,), eps=_NORM_EPS) for part in (q, k))
+            q, k = (functional.rms_norm(part, (self.head_dim,), eps=NORM_EPS) for part in (q, k))
         out = functional.scaled_dot_product_attention(rotate(q, angles), rotate(k, angles), v)
         return self.to_out(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
@@ -149,9 +149,9 @@ class CrossAttention(nn.Module):
 
     def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Embedded text [B, L, D] -> keys and values [B, kv_heads, L, head_dim]."""
-        k, v = (_heads(part, self.head_dim) for part in self.to_kv(context).chunk(2, dim=-1))
+        k, v = (split_heads(part, self.head_dim) for part in self.to_kv(context).chunk(2, dim=-1))
         if self.qk_norm:
-            k = functional.rms_norm(k, (self.head_dim,), eps=_NORM_EPS)
+            k = functional.rms_norm(k, (self.head_dim,), eps=NORM_EPS)
         return k, v
 
     def constant(self, context: Tensor) -> Tensor:
@@ -160,9 +160,9 @@ class CrossAttention(nn.Module):
         return self.to_out(value.flatten(1))  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        q = _heads(self.to_q(x), self.head_dim)
+        q = split_heads(self.to_q(x), self.head_dim)
         if self.qk_norm:
-            q = functional.rms_norm(q, (self.head_dim,), eps=_NORM_EPS)
+            q = functional.rms_norm(q, (self.head_dim,), eps=NORM_EPS)
         k, v = (part.repeat_interleave(self.repeats, dim=1) for part in (keys, values))
         attention_mask = None if mask is None else mask[:, None, None, :].expand(-1, 1, x.shape[1], -1)
         out = functional.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask)

@@ -1,0 +1,119 @@
+"""The transformer's layers for inference: bfloat16 or 8-bit products around a residual, norms and levels in float32.
+
+Made from the float32 layers of a loaded network, whose other parts stay as they are: what is told of t, s and omega,
+what a prompt adds where the text is one token, and the way in and out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from soundctm.networks.dit import NORM_EPS, DiT, Layer, LayerNorm, TextContext, split_heads
+from soundctm.networks.kernels import KernelSet
+from soundctm.networks.products import ByteProduct, HalfProduct
+from soundctm.spec import DiTSpec
+
+MakeProduct = Callable[[nn.Linear, bool], nn.Module]
+
+
+@dataclass(frozen=True)
+class Products:
+    """Which product each matrix of a layer becomes."""
+
+    qkv: MakeProduct = HalfProduct
+    out: MakeProduct = HalfProduct
+    widen: MakeProduct = HalfProduct
+    narrow: MakeProduct = HalfProduct
+
+
+HALF = Products()
+# 8 bits where inputs are normed. The inner state of the feed-forward has outliers, and what attention gives is small.
+BYTES = Products(qkv=ByteProduct, widen=ByteProduct)
+
+
+class HalfLayer(nn.Module):
+    """Like `Layer`, with the same call."""
+
+    def __init__(
+        self, layer: Layer, spec: DiTSpec, products: Products, kernels: KernelSet, packed: bool, attends: bool
+    ) -> None:
+        super().__init__()
+        self.head_dim, self.qk_norm, self.kernels = spec.embed_dim // spec.num_heads, spec.qk_norm, kernels
+        self.pre_norm, self.ff_norm = layer.pre_norm, layer.ff_norm
+        self.modulation = layer.modulation
+        self.qkv = products.qkv(layer.self_attn.to_qkv, packed)
+        self.out = products.out(layer.self_attn.to_out, packed)
+        self.widen = products.widen(layer.ff.ff[0].proj, packed)  # type: ignore[arg-type]
+        self.narrow = products.narrow(layer.ff.ff[2], packed)  # type: ignore[arg-type]
+        self.cross_attn = layer.cross_attn  # in float32: prompts are prepared with it
+        self.cross_attend_norm = layer.cross_attend_norm
+        if attends:
+            self.ask = HalfProduct(layer.cross_attn.to_q, packed)
+            self.tell = HalfProduct(layer.cross_attn.to_out, packed)
+
+    def forward(self, x: Tensor, angles: Tensor, context: TextContext, index: int, level: Tensor | None) -> Tensor:
+        """x float32 [B, N, E] -> [B, N, E]; see `Layer`."""
+        if self.modulation is None:
+            x = x + self._attended(self._normed(self.pre_norm, x), angles)
+            x = x + self._cross(x, context, index)
+            return x + self._fed(self._normed(self.ff_norm, x))
+        assert level is not None
+        parts = self.modulation(functional.silu(level))[:, None].chunk(6, dim=-1)  # 6 x [B, 1, E]
+        scale_attn, shift_attn, gate_attn, scale_ff, shift_ff, gate_ff = parts
+        attended = self._attended(self._modulated(self.pre_norm, x, scale_attn, shift_attn), angles)
+        x = torch.addcmul(x, gate_attn, attended)
+        x = x + self._cross(x, context, index)
+        fed = self._fed(self._modulated(self.ff_norm, x, scale_ff, shift_ff))
+        return torch.addcmul(x, gate_ff, fed)
+
+    def _normed(self, norm: LayerNorm, x: Tensor) -> Tensor:
+        return self.kernels.current.normed(x.flatten(0, 1), norm.gamma, norm.beta, NORM_EPS).view(x.shape)
+
+    def _modulated(self, norm: LayerNorm, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        return self.kernels.current.modulated(x, norm.gamma, norm.beta, NORM_EPS, scale, shift)
+
+    def _attended(self, x: Tensor, angles: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        q, k, v = self.qkv(x).view(batch * length, 3, -1, self.head_dim).unbind(1)  # each [rows, heads, head_dim]
+        if self.qk_norm:
+            q, k = (functional.rms_norm(part, (self.head_dim,), eps=NORM_EPS) for part in (q, k))
+        cosine, sine = (turn.repeat(batch, 1)[:, None] for turn in (angles.cos(), angles.sin()))
+        q, k = (self.kernels.current.turned(part, cosine, sine) for part in (q, k))
+        q, k, v = (part.reshape(batch, length, -1, self.head_dim).transpose(1, 2) for part in (q, k, v))
+        out = functional.scaled_dot_product_attention(q, k, v)
+        return self.out(out.transpose(1, 2).flatten(2)).float()  # type: ignore[no-any-return]
+
+    def _fed(self, x: Tensor) -> Tensor:
+        inner = self.kernels.current.gated(self.widen(x).flatten(0, 1))
+        return self.narrow(inner).view(x.shape).float()  # type: ignore[no-any-return]
+
+    def _cross(self, x: Tensor, context: TextContext, index: int) -> Tensor:
+        if context.constant is not None:
+            return context.constant[:, index, None]
+        assert context.keys is not None and context.values is not None
+        q = split_heads(self.ask(self._normed(self.cross_attend_norm, x)), self.head_dim)
+        if self.qk_norm:
+            q = functional.rms_norm(q, (self.head_dim,), eps=NORM_EPS)
+        k, v = (
+            part[:, index].to(q.dtype).repeat_interleave(self.cross_attn.repeats, dim=1)
+            for part in (context.keys, context.values)
+        )
+        mask = None if context.mask is None else context.mask[:, None, None, :].expand(-1, 1, x.shape[1], -1)
+        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.tell(out.transpose(1, 2).flatten(2)).float()  # type: ignore[no-any-return]
+
+
+def halve(network: DiT, products: Products, kernels: KernelSet, packed: bool, attends: bool) -> DiT:
+    """The network with its layers made anew, one at a time; the float32 ones are dropped.
+
+    `packed`: for this CPU. `attends`: prompts have several tokens; what adds one token is prepared with the prompt.
+    """
+    layers = network.transformer.layers
+    for index, layer in enumerate(network.transformer.blocks()):
+        layers[index] = HalfLayer(layer, network.spec, products, kernels, packed, attends)
+    return network
