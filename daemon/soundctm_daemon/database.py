@@ -173,14 +173,17 @@ class Database:
         with self._reading() as connection:
             return [_row(found) for found in connection.execute(query, (digest, size_bytes))]
 
-    def embedded_by(self, digest: str, size_bytes: int) -> list[tuple[str, bytes]]:
-        """Ids and vectors of clips that are not deleted, newest first."""
+    def embedded_by(
+        self, digest: str, size_bytes: int, size: int, before: int | None
+    ) -> list[tuple[int, str, bytes]]:
+        """Sequences, ids and vectors of clips that are not deleted: the `size` newest of those before `before`."""
         query = (
-            "SELECT id, embedding FROM clips WHERE deleted_at IS NULL AND embedded_by = ? AND length(embedding) = ? "
-            "ORDER BY sequence DESC"
+            "SELECT sequence, id, embedding FROM clips WHERE sequence < ? AND deleted_at IS NULL AND embedded_by = ? "
+            "AND length(embedding) = ? ORDER BY sequence DESC LIMIT ?"
         )
         with self._reading() as connection:
-            return connection.execute(query, (digest, size_bytes)).fetchall()
+            last = _NEWER_THAN_ALL if before is None else before
+            return connection.execute(query, (last, digest, size_bytes, size)).fetchall()
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +36,7 @@ _DAY_SECONDS = 86400.0
 _PURGE_EVERY_SECONDS = 3600.0
 _EVERYTHING = ClipFilter()
 _FLOAT, _FLOAT_BYTES = "<f4", 4
+_VECTORS_IN_PAGE = 1024
 _log = logging.getLogger(__name__)
 
 
@@ -182,14 +183,21 @@ class Library:
         self, query: NDArray[np.float32], digest: str, limit: int, besides: str = ""
     ) -> list[tuple[StoredClip, float]]:
         """Clips, without `besides`, by their cosine to a unit vector [D] of this bundle, nearest first."""
-        found = [pair for pair in self._database.embedded_by(digest, query.size * _FLOAT_BYTES) if pair[0] != besides]
-        if not found:
-            return []
-        vectors = np.frombuffer(b"".join(vector for _, vector in found), _FLOAT).reshape(len(found), -1)
-        cosines = np.clip(vectors @ query, -1.0, 1.0)
-        best = np.argsort(-cosines, kind="stable")[:limit]
-        rows = [(self._database.get(found[index][0]), float(cosines[index])) for index in best]
+        best: list[tuple[str, float]] = []
+        for ids, vectors in self._embedded(digest, query.size, besides):
+            best += zip(ids, np.clip(vectors @ query, -1.0, 1.0).tolist(), strict=True)
+            best = sorted(best, key=lambda found: -found[1])[:limit]
+        rows = [(self._database.get(clip_id), cosine) for clip_id, cosine in best]
         return [(self._stored(row), cosine) for row, cosine in rows if row is not None]
+
+    def _embedded(self, digest: str, dim: int, besides: str) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """Ids and vectors [N, dim], newest first; in pages, so that a large library is never in memory whole."""
+        before: int | None = None
+        while page := self._database.embedded_by(digest, dim * _FLOAT_BYTES, _VECTORS_IN_PAGE, before):
+            before = page[-1][0]
+            kept = [(clip_id, vector) for _, clip_id, vector in page if clip_id != besides]
+            vectors = np.frombuffer(b"".join(vector for _, vector in kept), _FLOAT).reshape(len(kept), dim)
+            yield [clip_id for clip_id, _ in kept], vectors
 
     def _row(self, clip_id: str) -> Row:
         row = self._database.get(clip_id)

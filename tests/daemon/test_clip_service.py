@@ -236,6 +236,21 @@ def test_the_nearest_in_meaning_comes_first(library: Library, stub: Stub, embed:
     assert (hits[0].clip.id, hits[0].similarity) == (imported, pytest.approx(1.0))
 
 
+@pytest.mark.parametrize("in_page", [1, 2, 3, 100])
+def test_a_library_of_several_pages_is_searched_as_one(
+    library: Library, stub: Stub, embed: FakeEmbed, monkeypatch: pytest.MonkeyPatch, in_page: int
+) -> None:
+    monkeypatch.setattr("soundctm_daemon.library._VECTORS_IN_PAGE", in_page)
+    prompts = ["rain", "dog", "rain on a roof", "thunder", "rain", "roof"]
+    ids = [library.add(of(prompt), AUDIO).record.id for prompt in prompts]
+    hits = stub.SearchClips(clip_service_pb2.SearchClipsRequest(text="rain", limit=3)).hits
+    found = [hit.clip.id for hit in hits]
+    assert ({*found[:2]}, found[2]) == ({ids[0], ids[4]}, ids[2])  # equals have no order: sums differ in their last bit
+    like = stub.SearchClips(clip_service_pb2.SearchClipsRequest(clip_id=ids[4])).hits
+    assert len(like) == len(ids) - 1
+    assert like[0].clip.id == ids[0]
+
+
 def similar(stub: Stub, clip_id: str, other: str) -> float:
     hits = stub.SearchClips(clip_service_pb2.SearchClipsRequest(clip_id=clip_id)).hits
     return next(hit.similarity for hit in hits if hit.clip.id == other)
