@@ -20,7 +20,7 @@ from soundctm_export.graphs import GraphPlan, Port, Tensors
 
 _TRACED_ROWS, _TRACED_FRAMES = 2, 24  # neither 1, which tracing takes for a constant, nor what a check runs
 _SMALLEST_EXTERNAL_BYTES = 256
-_NOISY = ("torch.onnx", "onnxscript", "onnx_ir")
+_NOISY = ("torch.onnx", "torch._export.serde", "onnxscript", "onnx_ir")
 
 
 def data_file(file: str) -> str:

@@ -78,9 +78,11 @@ def export_torch(settings: TorchPackageSettings, progress: Progress = lambda tex
             progress(f"{plan.role.value}: exporting")
             program = exported(plan)
             path = folder / f"{plan.role.value}.pt2"
-            torch.export.save(program, path)
+            with quiet():
+                torch.export.save(program, path)
+                loaded = torch.export.load(path).module()
             progress(f"{plan.role.value}: comparing with the bundle's networks")
-            records.append(_checked(plan, path, torch.export.load(path).module(), lengths, compiled=False))
+            records.append(_checked(plan, path, loaded, lengths, compiled=False))
             if settings.compiled:
                 progress(f"{plan.role.value}: compiling; this takes minutes")
                 path = path.with_suffix(".compiled.pt2")

@@ -211,7 +211,7 @@ def change_entry(folder: Path, change: Callable[[dict[str, Any]], None]) -> None
 
 def test_a_graph_without_an_engine_runs_beside_them(built_dir: Path, tmp_path: Path, on_h200: None) -> None:
     folder = shutil.copytree(built_dir, tmp_path / "folder")
-    change_entry(folder, lambda data: data["tensorrt"]["left_out"].update(decoder="float64"))
+    change_entry(folder, lambda data: data["tensorrt"]["engines"].pop("decoder"))
     opening = how_to_open(exports_in(folder), Role.DECODER, Provider.TENSORRT, onnxruntime.__version__)
     assert opening.providers == [Provider.CUDA, Provider.CPU] and opening.provider is Provider.CUDA
 
