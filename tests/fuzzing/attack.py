@@ -4,17 +4,20 @@ all the time."""
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from faults.processes import product, unexpected
 from fuzzing import port
 from fuzzing.calls import Fuzzed, fuzz, known_words
 from fuzzing.health import HealthWatch
-from fuzzing.messages import METHODS
+from fuzzing.messages import METHODS, Known
 from running_daemon import PATIENCE_SECONDS
 from soundgen.client import Client
 from soundgen.errors import SoundgenError
+
+_AT_ONCE = 6  # calls: what one does is in the way of the others
 
 
 @dataclass
@@ -32,8 +35,7 @@ def attack(messages: int, connections: int, number: int, report: Callable[[Fuzze
     with product() as daemon:
         known = known_words()
         with outcome.health:
-            for method in METHODS:
-                fuzzed = fuzz(method, -(-messages // len(METHODS)), chance.getrandbits(32), known)
+            for fuzzed in _everywhere(messages, chance, known):
                 report(fuzzed)
                 outcome.sent += fuzzed.sent
                 outcome.defects += [fuzzed.defect] if fuzzed.defect else []
@@ -45,6 +47,13 @@ def attack(messages: int, connections: int, number: int, report: Callable[[Fuzze
             outcome.defects.append(f"the daemon ended with {daemon.returncode}")
     outcome.defects += outcome.health.failures + unexpected()
     return outcome
+
+
+def _everywhere(messages: int, chance: random.Random, known: Known) -> Iterator[Fuzzed]:
+    numbers = {method: chance.getrandbits(32) for method in METHODS}
+    each = -(-messages // len(METHODS))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield from pool.map(lambda method: fuzz(method, each, numbers[method], known), METHODS)
 
 
 def _unserved() -> list[str]:

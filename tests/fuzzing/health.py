@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from soundgen import paths
 
-_PAUSE_SECONDS = 0.02
+_PAUSE_SECONDS = 0.05
 _LONGEST_SECONDS = 30.0
 
 
