@@ -13,7 +13,7 @@ WORKERS ?= 2
 JUDGE  := training/classifier.safetensors
 RECORDINGS ?=
 
-.PHONY: run test daw parity check breaking stubs faults soak fuzz benchmark bench-serving export-check starter ablations report listen clean
+.PHONY: run test daw parity check breaking stubs faults soak fuzz benchmark bench-serving bench-engines export-check starter ablations report listen clean
 
 run: $(VENV)/.installed
 	@$(BIN)/soundctm generate "$$PROMPT" --refine-steps 16
@@ -47,13 +47,18 @@ stubs: $(VENV)/.installed-dev
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/first_clip.py
 
-# The starter in every precision; a graph that does not say what PyTorch says ends it.
+# The starter in every precision but bf16, which ONNX Runtime multiplies on no CPU. A graph that does not say what PyTorch
+# says ends it.
 export-check: $(VENV)/.installed-dev
 	rm -rf $(RUNS)/export
-	for precision in fp32 fp16 int8; do $(BIN)/python export/to_onnx.py starter -o $(RUNS)/export/$$precision -p $$precision || exit 1; done
+	for precision in fp32 fp16 int8 w8a8 w8 int4; do $(BIN)/python export/to_onnx.py starter -o $(RUNS)/export/$$precision -p $$precision || exit 1; done
 
 bench-serving: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/serving.py
+
+# Every engine of the starter side by side. FULL=1: a full-size model beside the official path; 12 GB and some minutes.
+bench-engines: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/engines.py --json $(RUNS)/engines.json $(if $(FULL),--full) $(if $(THREADS),--threads $(THREADS))
 
 # Faults, tried and survived; some minutes. FAULTS="disk kill" tries those whose names hold a word.
 faults: $(VENV)/.installed-dev

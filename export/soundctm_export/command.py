@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from soundctm.errors import SoundCTMError
+from soundctm.exports import Role
 from soundctm_export.settings import ExportSettings
 
 
@@ -18,6 +19,7 @@ def run(settings: ExportSettings) -> int:
         print(f"{error.reason}: {error}", file=sys.stderr)
         return 1
     for role, graph in sorted(exports.graphs.items()):
-        print(f"{role.value}: {graph.precision}, {graph.snr_db} dB against PyTorch (at least {graph.tolerance_db})")
+        against = "jump and decoder" if role is Role.PREVIEW else "PyTorch"
+        print(f"{role.value}: {graph.precision}, {graph.snr_db} dB against {against} (at least {graph.tolerance_db})")
     print(f"{settings.out}: {len(exports.graphs)} graphs of the bundle {exports.bundle_digest[:12]}")
     return 0

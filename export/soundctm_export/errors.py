@@ -29,6 +29,12 @@ class OpsetError(ExportError):
     reason = "EXPORT_OPSET"
 
 
+class PrecisionError(ExportError):
+    """ONNX Runtime, as installed, cannot multiply in the precision asked for."""
+
+    reason = "EXPORT_PRECISION"
+
+
 class BakedShapeError(ExportError):
     """A graph holds as a constant what must vary."""
 

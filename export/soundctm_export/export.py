@@ -19,10 +19,11 @@ from soundctm_export.parts import Parts, load_parts
 from soundctm_export.settings import ExportSettings, Precision
 
 try:
+    from soundctm_export.calibration import Ranges, activation_ranges, trajectories
     from soundctm_export.exporter import data_file, refuse_baked, write_graph
-    from soundctm_export.opsets import check_opset
+    from soundctm_export.opsets import check_opset, check_precision
     from soundctm_export.parity import check_file, measured_snr_db
-    from soundctm_export.precisions import convert, precision_of, tolerance_db
+    from soundctm_export.precisions import activations, convert, precision_of, tolerance_db
     from soundctm_export.preview import preview_plan, write_preview
 except ImportError as error:
     raise MissingPackageError(
@@ -43,6 +44,7 @@ def export_onnx(settings: ExportSettings, progress: Progress = lambda text: None
     """
     bundle = find_bundle(settings.bundle)
     check_opset(settings.opset)
+    check_precision(settings.precision)
     with aside(settings.out, bundle) as folder:
         progress(f"loading {bundle.spec.name}")
         parts = load_parts(bundle)
@@ -54,7 +56,7 @@ def export_onnx(settings: ExportSettings, progress: Progress = lambda text: None
         records = {role: writer.written(plan) for role, plan in plans.items()}
         if settings.preview:
             jump, decoder = (folder / records[role].file for role in (Role.JUMP, Role.DECODER))
-            plan = preview_plan(plans[Role.JUMP], plans[Role.DECODER])
+            plan = preview_plan(plans[Role.JUMP], plans[Role.DECODER], jump, decoder)
             records[Role.PREVIEW] = writer.joined(plan, jump, decoder)
         tokenize = parts.text.tokenize
         Exports(
@@ -70,10 +72,12 @@ class _Writer:
     """Graphs of one bundle into one folder."""
 
     def __init__(self, folder: Path, parts: Parts, settings: ExportSettings, progress: Progress) -> None:
-        self._folder, self._settings, self._progress = folder, settings, progress
+        self._folder, self._parts, self._settings, self._progress = folder, parts, settings, progress
         patch = parts.spec.network.patch_frames
-        shortest = parts.spec.latent_frames(parts.spec.ranges.min_seconds)
+        ranges = parts.spec.ranges
+        shortest, longest = (parts.spec.latent_frames(limit) for limit in (ranges.min_seconds, ranges.max_seconds))
         self._lengths = (shortest, shortest + _CHECKED_TOKENS * patch)
+        self._jump_lengths = (*self._lengths, longest)  # the more activations share a scale, the coarser it is
 
     def written(self, plan: GraphPlan) -> GraphRecord:
         precision = precision_of(plan.role, self._settings.precision)
@@ -84,11 +88,18 @@ class _Writer:
         else:
             first = path.with_name(f"{plan.role.value}.fp32.onnx")
             write_graph(plan, first, self._settings.opset)
-            convert(first, path, precision)
+            convert(first, path, precision, self._ranges(plan, first) if precision is Precision.W8A8 else None)
             for file in (first, first.with_name(data_file(first.name))):
                 file.unlink(missing_ok=True)
             refuse_baked(plan, path)
         return self._checked(plan, path, precision)
+
+    def _ranges(self, plan: GraphPlan, source: Path) -> Ranges:
+        """Of a jump's activations."""
+        self._progress(f"{plan.role.value}: calibrating")
+        with torch.inference_mode():
+            inputs = [tensors for frames in self._jump_lengths for tensors in trajectories(self._parts, frames)]
+            return activation_ranges(source, plan, activations(source), inputs)
 
     def joined(self, plan: GraphPlan, jump: Path, decoder: Path) -> GraphRecord:
         """The preview: as precise as its jump."""
@@ -100,7 +111,8 @@ class _Writer:
     def _checked(self, plan: GraphPlan, path: Path, precision: Precision) -> GraphRecord:
         self._progress(f"{plan.role.value}: checking, and comparing with PyTorch")
         check_file(plan, path)
-        snr_db, wanted_db = measured_snr_db(plan, path, self._lengths), tolerance_db(plan.role, precision)
+        lengths = self._jump_lengths if plan.role is Role.JUMP else self._lengths
+        snr_db, wanted_db = measured_snr_db(plan, path, lengths), tolerance_db(plan.role, precision)
         if snr_db < wanted_db:
             raise ParityError(
                 f"the {plan.role.value} graph in {precision.value} lies {snr_db} dB from PyTorch; at least {wanted_db} "

@@ -1,4 +1,4 @@
-"""Which opsets ONNX Runtime runs: asked of it, not remembered."""
+"""Which opsets and precisions ONNX Runtime runs: asked of it, not remembered."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
-from soundctm_export.errors import OpsetError
+from soundctm_export.errors import OpsetError, PrecisionError
 from soundctm_export.parity import quiet_options
+from soundctm_export.settings import DEFAULT_OPSET, Precision
 
 _OLDEST = 18      # of torch's exporter
 _IR_VERSION = 10  # of the graphs that torch's exporter writes
@@ -23,10 +24,24 @@ def check_opset(opset: int) -> None:
         )
 
 
+def check_precision(precision: Precision) -> None:
+    """Raises PrecisionError where ONNX Runtime cannot multiply in it: its graphs could not be compared with PyTorch."""
+    if precision is Precision.BF16 and not _loads("MatMul", DEFAULT_OPSET, TensorProto.BFLOAT16, operands=2):
+        raise PrecisionError(
+            f"precision is bf16, and ONNX Runtime {onnxruntime.__version__} has no bf16 matrix product on its CPU "
+            "provider, where graphs are compared with PyTorch. Choose fp16, which is as small and nearer; in bf16 run "
+            "the bundle with PyTorch itself, or with TensorRT."
+        )
+
+
 def _runs(opset: int) -> bool:
-    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])
-    same = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "identity", [value], [same])
+    return _loads("Identity", opset, TensorProto.FLOAT)
+
+
+def _loads(operator: str, opset: int, kind: int, operands: int = 1) -> bool:
+    names = ["x", "w"][:operands]
+    values = [helper.make_tensor_value_info(name, kind, ["n", "n"]) for name in (*names, "y")]
+    graph = helper.make_graph([helper.make_node(operator, names, ["y"])], "one", values[:-1], values[-1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=_IR_VERSION)
     try:
         onnxruntime.InferenceSession(model.SerializeToString(), quiet_options(), providers=["CPUExecutionProvider"])

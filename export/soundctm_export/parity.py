@@ -31,7 +31,8 @@ def check_file(plan: GraphPlan, path: Path) -> None:
 def measured_snr_db(
     plan: GraphPlan, path: Path, lengths: Sequence[int], session: Any = None
 ) -> int:
-    """The worst output's SNR over batches of 1 and 3 and the lengths (latent frames), in whole decibels, rounded down.
+    """The worst row's SNR, of every output, batches of 1 and 3 and the lengths (latent frames); in whole decibels,
+    rounded down.
 
     `session`: what runs it, and speaks as ONNX Runtime's do; None: one of `path` on the CPU.
 
@@ -63,7 +64,7 @@ def _ratios(plan: GraphPlan, session: Any, lengths: Sequence[int]) -> Iterator[f
                         f"the {plan.role.value} graph gives {port.name!r} as {other.dtype}{list(other.shape)} for "
                         f"{size}; PyTorch gives {one.dtype}{list(one.shape)}, all finite"
                     )
-                yield snr_db(one, other)
+                yield from map(snr_db, one, other)  # row by row: a loud one must not hide what a soft one lost
 
 
 def snr_db(expected: NDArray[np.floating], found: NDArray[np.floating]) -> float:

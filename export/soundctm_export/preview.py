@@ -5,29 +5,41 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
+import onnxruntime
 import torch
 from onnx import compose, helper
 
 from soundctm.exports import Role
 from soundctm_export.graphs import GraphPlan, Tensors
+from soundctm_export.parity import quiet_options
 
 _JUMP_OUTPUT, _DECODER_INPUT = "landed", "latent"
 _PREFIX = "decoder."  # of the decoder's own names
 
 
-def preview_plan(jump: GraphPlan, decoder: GraphPlan) -> GraphPlan:
-    """Inputs of the jump, then those of the decoder besides the latent, for one whole tile; outputs of the decoder."""
+def preview_plan(jump: GraphPlan, decoder: GraphPlan, jump_file: Path, decoder_file: Path) -> GraphPlan:
+    """Inputs of the jump, then those of the decoder besides the latent, for one whole tile; outputs of the decoder.
+
+    It is to say what its two graphs say one after the other: each was compared with PyTorch by itself, and a vocoder
+    that picks peaks makes another waveform of a latent that is only rounded.
+    """
 
     def inputs_for(rows: int, frames: int) -> Tensors:
         return *jump.inputs_for(rows, frames), *decoder.inputs_for(rows, frames)[1:]
 
     def reference(inputs: Tensors) -> Tensors:
         own = len(jump.inputs)
-        return decoder.reference((*jump.reference(inputs[:own]), *inputs[own:]))
+        return _run(decoder, decoder_file, (*_run(jump, jump_file, inputs[:own]), *inputs[own:]))
 
     return GraphPlan(
         Role.PREVIEW, torch.nn.Identity(), (*jump.inputs, *decoder.inputs[1:]), decoder.outputs, inputs_for, reference
     )
+
+
+def _run(plan: GraphPlan, path: Path, inputs: Tensors) -> Tensors:
+    session = onnxruntime.InferenceSession(str(path), quiet_options(), providers=["CPUExecutionProvider"])
+    arrays = {port.name: tensor.numpy() for port, tensor in zip(plan.inputs, inputs, strict=True)}
+    return tuple(torch.from_numpy(values) for values in session.run(None, arrays))
 
 
 def write_preview(jump: Path, decoder: Path, path: Path) -> None:

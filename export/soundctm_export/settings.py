@@ -12,7 +12,11 @@ DEFAULT_OPSET = 20  # the newest whose masks every attention of ours runs with o
 class Precision(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"  # the matrix products of the network and of the text encoder; all else stays fp32
+    BF16 = "bf16"  # the same; where the runtime multiplies them
     INT8 = "int8"  # those of the network: weights beforehand, activations as they come
+    W8A8 = "w8a8"  # the same with the activations' ranges found beforehand, on the bundle's own trajectories
+    W8 = "w8"      # weights in 8 bits by blocks, activations as they come, by blocks too
+    INT4 = "int4"  # weights in 4 bits by blocks
 
 
 @dataclass(frozen=True)

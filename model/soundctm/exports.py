@@ -35,7 +35,8 @@ REQUIRED = (Role.TEXT, Role.JUMP, Role.DECODER, Role.ENCODER)  # what an engine 
 
 @dataclass(frozen=True)
 class GraphRecord:
-    """`snr_db`: the worst output's, against PyTorch, in whole decibels; one below `tolerance_db` is not written."""
+    """`snr_db`: of its worst row, against PyTorch (of a preview: against jump and decoder), in whole decibels; one
+    below `tolerance_db` is not written."""
 
     role: Role
     file: str

@@ -10,19 +10,31 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from typer.testing import CliRunner
 
 from soundctm.bundle import MANIFEST, open_bundle
+from soundctm.engines.onnx import load_engine
 from soundctm.errors import BundleError, DigestMismatchError
 from soundctm.exports import EXPORTS, Role, read_exports
 from soundctm_export import export
 from soundctm_export.cli import app
 from soundctm_export.command import run
-from soundctm_export.errors import ExportError, OpsetError, OutputFolderError, OutputSpaceError, ParityError
+from soundctm_export.errors import (
+    ExportError,
+    OpsetError,
+    OutputFolderError,
+    OutputSpaceError,
+    ParityError,
+    PrecisionError,
+)
 from soundctm_export.export import export_onnx
-from soundctm_export.settings import ExportSettings
+from soundctm_export.exporter import save
+from soundctm_export.graphs import GraphPlan
+from soundctm_export.settings import ExportSettings, Precision
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -115,6 +127,32 @@ def test_an_opset_that_does_not_run_is_refused(tiniest_bundle_dir: Path, tmp_pat
     assert nothing_left(tmp_path)
 
 
+def test_a_precision_that_the_runtime_lacks_is_refused(tiniest_bundle_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(PrecisionError, match="no bf16 matrix product"):
+        export_onnx(ExportSettings(str(tiniest_bundle_dir), tmp_path / "out", Precision.BF16))
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("precision", [Precision.W8A8, Precision.INT4])
+def test_a_folder_in_another_precision_is_whole(
+    tiniest_bundle_dir: Path, exported_tiny_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    precision: Precision,
+) -> None:  # fmt: skip
+    def written_before(plan: GraphPlan, path: Path, opset: int) -> None:
+        save(ir.load(exported_tiny_dir / f"{plan.role.value}.onnx"), path)
+
+    monkeypatch.setattr(export, "write_graph", written_before)
+    exports = export_onnx(ExportSettings(str(tiniest_bundle_dir), tmp_path / "out", precision))
+    exports.verify()
+    assert {role for role, record in exports.graphs.items() if record.precision == precision.value} == {
+        Role.JUMP, Role.PREVIEW,
+    }  # fmt: skip
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {MANIFEST, EXPORTS, *open_bundle(tiniest_bundle_dir).files, *exports.files}
+    engine, z = load_engine(open_bundle(tmp_path / "out"), threads=1), np.ones((1, 4, 22), np.float32)
+    assert np.isfinite(engine.jump(z, [80.0], [0.002], [3.0], engine.encode_text(["rain"]))).all()
+
+
 def test_a_folder_that_exists_is_left_alone(tiniest_bundle_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputFolderError, match="exists; remove it"):
         export_onnx(settings(tiniest_bundle_dir, tmp_path))
@@ -161,8 +199,13 @@ def test_what_fails_halfway_leaves_nothing(
 
 
 def test_a_graph_too_far_from_pytorch_is_not_kept(
-    tiniest_bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiniest_bundle_dir: Path, exported_tiny_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def written_before(plan: GraphPlan, path: Path, opset: int) -> None:
+        for suffix in ("", ".data"):
+            shutil.copyfile(exported_tiny_dir / f"{plan.role.value}.onnx{suffix}", f"{path}{suffix}")
+
+    monkeypatch.setattr(export, "write_graph", written_before)
     monkeypatch.setattr(export, "tolerance_db", lambda role, precision: 500)
     with pytest.raises(ParityError, match=r"the text graph in fp32 lies \d+ dB from PyTorch; at least 500"):
         export_onnx(settings(tiniest_bundle_dir, tmp_path / "out"))

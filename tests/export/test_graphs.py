@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
+import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from soundctm.bundle import open_bundle
 from soundctm.codecs.mel import WhitenedMelCodec
@@ -21,12 +24,15 @@ from soundctm.exports import REQUIRED, GraphRecord, Role, read_exports
 from soundctm.networks.dit import DiT
 from soundctm.spec import DiTSpec, TextKind, TextSpec
 from soundctm.text.clap import ClapNetwork, ClapText, roberta_spec
-from soundctm_export.errors import BakedShapeError, ParityError
-from soundctm_export.exporter import refuse_baked, write_graph
+from soundctm_export.calibration import Ranges, activation_ranges, trajectories
+from soundctm_export.errors import BakedShapeError, ParityError, PrecisionError
+from soundctm_export.exporter import data_file, refuse_baked, save, write_graph
 from soundctm_export.graphs import GraphPlan, Port, graph_plans, tiling
-from soundctm_export.parity import check_file, measured_snr_db, snr_db
+from soundctm_export.opsets import check_precision
+from soundctm_export.packed import packed
+from soundctm_export.parity import check_file, measured_snr_db, quiet_options, snr_db
 from soundctm_export.parts import Parts, load_parts
-from soundctm_export.precisions import convert, tolerance_db
+from soundctm_export.precisions import activations, convert, tolerance_db
 from soundctm_export.settings import Precision
 
 
@@ -40,22 +46,124 @@ def plan_of(parts: Parts, role: Role) -> GraphPlan:
         return next(plan for plan in graph_plans(parts) if plan.role is role)
 
 
-@pytest.mark.parametrize("precision", [Precision.FP16, Precision.INT8])
+STORED_AS = {
+    Precision.FP16: TensorProto.FLOAT16,
+    Precision.INT8: TensorProto.INT8,
+    Precision.W8A8: TensorProto.INT8,
+    Precision.W8: TensorProto.UINT8,
+    Precision.INT4: TensorProto.UINT8,
+}
+
+
+@pytest.fixture(scope="module")
+def ranges(parts: Parts, exported_tiny_dir: Path) -> Ranges:
+    source = exported_tiny_dir / "jump.onnx"
+    with torch.inference_mode():
+        return activation_ranges(source, plan_of(parts, Role.JUMP), activations(source), trajectories(parts, 22))
+
+
+@pytest.mark.parametrize("precision", STORED_AS)
 def test_the_jump_in_other_precisions(
-    parts: Parts, exported_tiny_dir: Path, tmp_path: Path, precision: Precision
+    parts: Parts, exported_tiny_dir: Path, tmp_path: Path, precision: Precision, ranges: Ranges
 ) -> None:
     plan, path = plan_of(parts, Role.JUMP), tmp_path / "jump.onnx"
     for _ in range(2):
         before = [file.read_bytes() for file in sorted(tmp_path.iterdir())]
-        convert(exported_tiny_dir / "jump.onnx", path, precision)
+        convert(exported_tiny_dir / "jump.onnx", path, precision, ranges)
     assert before == [file.read_bytes() for file in sorted(tmp_path.iterdir())]
     check_file(plan, path)
     refuse_baked(plan, path)
     assert measured_snr_db(plan, path, [22, 30]) >= tolerance_db(Role.JUMP, precision)
     kinds = {tensor.data_type for tensor in onnx.load(str(path), load_external_data=False).graph.initializer}
-    assert (TensorProto.FLOAT16 if precision is Precision.FP16 else TensorProto.INT8) in kinds
+    assert STORED_AS[precision] in kinds
     full, stored = (folder / "jump.onnx.data" for folder in (exported_tiny_dir, tmp_path))
     assert stored.stat().st_size < full.stat().st_size
+
+
+def test_calibration_sees_every_activation_from_noise_to_sound(
+    parts: Parts, exported_tiny_dir: Path, ranges: Ranges
+) -> None:
+    assert ranges.keys() == set(activations(exported_tiny_dir / "jump.onnx"))
+    assert all(low <= 0 <= high and high > low for low, high in ranges.values())
+    with torch.inference_mode():
+        levels = [(float(t), float(s)) for _, t, s, *_ in trajectories(parts, 22)]
+    diffusion = parts.spec.diffusion
+    assert levels[0] == pytest.approx((diffusion.sigma_max, diffusion.sigma_min))  # a preview's only jump
+    assert len(levels) == 3 * (1 + 4)
+    assert not list(exported_tiny_dir.glob("watched*"))
+
+
+def test_bf16_is_refused_where_the_runtime_cannot_multiply_it() -> None:
+    check_precision(Precision.INT4)
+    with pytest.raises(PrecisionError, match=r"no bf16 matrix product on its CPU provider.*Choose fp16"):
+        check_precision(Precision.BF16)
+
+
+def test_bf16_graphs_are_what_they_should_be(exported_tiny_dir: Path, tmp_path: Path) -> None:
+    """For runtimes that multiply them; ONNX's own evaluator stands for one."""
+    weights = np.linspace(-1, 1, 64 * 48, dtype=np.float32).reshape(64, 48)
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", n]) for name, n in (("x", 64), ("y", 48))]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], [numpy_helper.from_array(weights, "w")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "f.onnx")
+    convert(tmp_path / "f.onnx", tmp_path / "b.onnx", Precision.BF16)
+    x = np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)
+    (found,) = ReferenceEvaluator(str(tmp_path / "b.onnx")).run(None, {"x": x})
+    assert 30 < snr_db(x @ weights, found) < 70  # 8 bits of mantissa
+
+
+@pytest.mark.parametrize(("bits", "block"), [(8, 128), (4, 32), (4, 16)])
+@pytest.mark.parametrize("shape", [(64, 48), (100, 33), (32, 32)])
+def test_packed_weights_are_what_the_runtime_unpacks(bits: int, block: int, shape: tuple[int, int]) -> None:
+    weights = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    small, (inputs, outputs) = packed(weights, bits, block), shape
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", "m"]) for name in ("x", "y")]
+    node = helper.make_node(
+        "MatMulNBits", ["x", "steps", "scales", "zeros"], ["y"], domain="com.microsoft",
+        K=inputs, N=outputs, bits=bits, block_size=block,
+    )  # fmt: skip
+    constants = [numpy_helper.from_array(getattr(small, name), name) for name in ("steps", "scales", "zeros")]
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(
+        helper.make_graph([node], "g", ports[:1], ports[1:], constants), opset_imports=opsets, ir_version=10
+    )
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), quiet_options(), providers=["CPUExecutionProvider"]
+    )
+    (found,) = session.run(None, {"x": np.eye(inputs, dtype=np.float32)})
+    assert snr_db(weights, found) > {8: 40, 4: 18}[bits]
+
+
+def test_weights_beyond_two_gigabytes_lie_outside_the_graph_and_are_found_there(tmp_path: Path) -> None:
+    """One protobuf holds 2 GB at most: graphs hold places in files, and places may be any."""
+    path = tmp_path / "g.onnx"
+    plan, far_bytes = doubling(path, "batch"), (1 << 31) + 4096
+    model = onnx.load(str(path))
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.full(1024, 2, np.float32), "factor"))
+    model.graph.node.extend([
+        helper.make_node("ReduceMax", ["factor"], ["most"], keepdims=1),
+        helper.make_node("Mul", ["x", "most"], ["y"]),
+    ])  # fmt: skip
+    del model.graph.node[0]
+    onnx.save(model, str(path))
+    save(ir.load(path), path)
+    stored = onnx.load(str(path), load_external_data=False)
+    (factor,) = stored.graph.initializer
+    assert factor.data_location == TensorProto.EXTERNAL and not factor.raw_data
+    with (tmp_path / data_file(path.name)).open("r+b") as file:  # a hole costs no room
+        values = file.read()
+        file.seek(far_bytes)
+        file.write(values)
+    next(entry for entry in factor.external_data if entry.key == "offset").value = str(far_bytes)
+    path.write_bytes(stored.SerializeToString())
+    check_file(plan, path)
+    assert measured_snr_db(plan, path, [1]) == 160
+
+
+def test_no_graph_holds_weights_itself(exported_tiny_dir: Path) -> None:
+    for path in exported_tiny_dir.glob("*.onnx"):
+        held = [t for t in onnx.load(str(path), load_external_data=False).graph.initializer if t.raw_data]
+        assert all(len(tensor.raw_data) <= 256 for tensor in held), path.name
 
 
 def official_parts(parts: Parts, tokenizer_json: Path) -> Parts:

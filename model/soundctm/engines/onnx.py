@@ -50,7 +50,7 @@ class OnnxEngine:
     ) -> None:
         """`graphs`: one for every role in `exports.REQUIRED`."""
         self.spec, self.digest = spec, digest
-        self._tiling, self._memory_bytes = exports.tiling, exports.engine_bytes()
+        self._exports, self._tiling = exports, exports.tiling
         self._text, self._jump = graphs[Role.TEXT], graphs[Role.JUMP]
         self._decoder, self._encoder = graphs[Role.DECODER], graphs[Role.ENCODER]
         self._tokenize, self._familiar = tokenize, familiar
@@ -60,7 +60,7 @@ class OnnxEngine:
     @property
     def memory_bytes(self) -> int:
         """Of the graphs' files: weights are most of them."""
-        return self._memory_bytes
+        return self._exports.engine_bytes()
 
     def encode_text(self, prompts: Sequence[str]) -> list[Handle]:
         """One handle per prompt. The text encoder runs once per prompt it has not seen lately."""
