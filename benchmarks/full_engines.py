@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
@@ -20,8 +21,8 @@ from soundctm.plan import make_plan
 from soundctm.spec import BundleSpec
 
 REFERENCE, EXACT = "official", "torch"
-COMPILED = "torch-compiled"
-ENGINES = (EXACT, "torch-bf16", COMPILED, "torch-int8")
+COMPILED = {"torch-compiled": Precision.BFLOAT16, "torch-int8": Precision.INT8}
+ENGINES = (EXACT, "torch-bf16", *COMPILED)
 FOUR = "4 jumps"
 ONE, DECODE = "1 jump", "decode"
 MEASURED = (ONE, FOUR, DECODE)
@@ -47,12 +48,18 @@ def load(name: str, bundle: Bundle, threads: int) -> Contestant:
         return _official(bundle)
     if name == EXACT:
         return _engine(name, load_engine(bundle, threads=threads))
-    if name == COMPILED:
-        engine, _, compiling = load_compiled_engine(bundle, threads=threads)
-        compiling.wait()  # the daemon serves eager kernels until then
-        return _engine(name, engine)
-    precision = Precision(name.removeprefix("torch-"))
-    return _engine(name, load_half_engine(bundle, precision, threads=threads)[0])
+    if name == "torch-bf16":
+        return _engine(name, load_half_engine(bundle, Precision.BFLOAT16, threads=threads)[0])
+    return _engine(name, load_ready(bundle, COMPILED[name], threads))
+
+
+def load_ready(bundle: Bundle, precision: Precision, threads: int) -> Engine:
+    """With compiled kernels; the daemon serves eager ones until they are there."""
+    engine, _, compiling = load_compiled_engine(bundle, precision, threads=threads)
+    compiling.wait()
+    if compiling.problem:
+        print(f"no compiled kernels: {compiling.problem}", file=sys.stderr)
+    return engine
 
 
 def measure(

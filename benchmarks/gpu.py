@@ -28,7 +28,7 @@ from tables import markdown
 from soundctm.bundle import Bundle, find_bundle
 from soundctm.engines.protocol import Engine, Floats
 from soundctm.engines.torch import TorchEngine, load_engine
-from soundctm.engines.torch_half import load_compiled_engine, snr_db
+from soundctm.engines.torch_half import Precision, load_compiled_engine, snr_db
 from soundctm.noise import Stream, standard_normal
 from soundctm.plan import make_plan
 
@@ -95,7 +95,7 @@ def compared(
 
 
 def load_recorded(bundle: Bundle, device: str) -> TorchEngine:
-    engine, _, compiling = load_compiled_engine(bundle, device)
+    engine, _, compiling = load_compiled_engine(bundle, Precision.BFLOAT16, device)
     if compiling.problem:
         print(f"no compiled kernels: {compiling.problem}", file=sys.stderr)
     return engine

@@ -11,20 +11,19 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from full_engines import COMPILED, load_ready
 from machine import clock
 
 from soundctm.bundle import Bundle, find_bundle
 from soundctm.engines.choosing import Able, EngineKind, Wanted
 from soundctm.engines.protocol import Engine, Floats
 from soundctm.engines.registry import ENGINES
-from soundctm.engines.torch_half import load_compiled_engine
 from soundctm.engines.warm_up import warm_up
 from soundctm.noise import Stream, standard_normal
 from soundctm.recipe import Recipe
 from soundctm.render import render
 
 BATCHES = (1, 2, 4, 8, 16, 32)
-COMPILED = "torch-compiled"
 _CLIPS_PER_ROUND = 8
 
 
@@ -64,18 +63,10 @@ def _loaded(kind: EngineKind, bundle: Bundle, threads: int) -> tuple[Engine, dic
     if not isinstance(able, Able):
         return None
     began = time.perf_counter()
-    engine = _compiled(bundle, threads) if kind.name == COMPILED else kind.load(able.bundle, wanted)
+    compiled = COMPILED.get(kind.name)
+    engine = load_ready(bundle, compiled, threads) if compiled else kind.load(able.bundle, wanted)
     warm_up(engine)
     return engine, {"load_seconds": time.perf_counter() - began, "weight_bytes": engine.memory_bytes}
-
-
-def _compiled(bundle: Bundle, threads: int) -> Engine:
-    """With its kernels there: the daemon serves eager ones until then."""
-    engine, _, compiling = load_compiled_engine(bundle, threads=threads)
-    compiling.wait()
-    if compiling.problem:
-        print(f"{COMPILED} goes on with eager kernels: {compiling.problem}")
-    return engine
 
 
 def _clip_seconds(engine: Engine, prompt: str, now: Callable[[], float]) -> float:

@@ -78,8 +78,8 @@ def test_eager_kernels_serve_until_compiled_ones_are_there(bundle: Bundle) -> No
 @pytest.mark.parametrize(
     ("failing", "said"),
     [
-        (lambda kernel: (lambda *inputs: 1.1 * kernel(*inputs)), "ArithmeticError: the compiled "),
-        (lambda kernel: (lambda *inputs: kernel(*inputs) * torch.nan), "ArithmeticError: the compiled "),
+        (lambda kernel: (lambda *inputs: 1.1 * EAGER.normed(*inputs)), "ArithmeticError: the compiled "),
+        (lambda kernel: (lambda *inputs: EAGER.normed(*inputs) * torch.nan), "ArithmeticError: the compiled "),
         (lambda kernel: (lambda *inputs: 1 / 0), "ZeroDivisionError: division by zero"),
     ],
 )
@@ -96,7 +96,7 @@ def test_kernels_that_cannot_be_had_or_are_wrong_are_never_used(
 @pytest.mark.parametrize(("spec", "norm"), [(TINY_SPEC, "modulated"), (OFFICIAL, "normed")])
 def test_samples_cover_what_the_networks_call(spec: BundleSpec, norm: str) -> None:
     told = list(samples(spec, CPU))
-    assert {norm, "turned", "gated", "snake"} <= {name for name, _ in told}
+    assert {norm, "turned", "quantised", "restored", "gated", "snake"} <= {name for name, _ in told}
     batches = {inputs[0].shape[0] for name, inputs in told if name == "modulated"}
     assert batches == ({1, 2} if spec.network.conditioning is Conditioning.ADAPTIVE_NORM else set())
     widths = [inputs[0].shape[1] for name, inputs in told if name == "snake"]
@@ -158,8 +158,10 @@ def test_a_decoder_whose_tiles_hand_something_on_is_not_recorded() -> None:
         RecordedCodec(codec, Recorder()).decode_tile(torch.zeros(1, 3, 4), torch.zeros(1, 1, 4096), 0, 0, None)
 
 
-def test_the_row_of_compiled_kernels_needs_a_compiler(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = next(kind for kind in ENGINES if kind.name == "torch-compiled")
+@pytest.mark.parametrize("name", ["torch-compiled", "torch-int8"])
+def test_rows_of_compiled_kernels_need_a_compiler(name: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = next(kind for kind in ENGINES if kind.name == name)
+    monkeypatch.setattr(torch_kinds, "native_int8", lambda: True)
     monkeypatch.setattr(torch_kinds, "native_bfloat16", lambda: True)
     monkeypatch.setattr(torch_kinds, "cpp_compiler", lambda: None)
     found = kind.judge(bundle, Wanted())
@@ -175,6 +177,6 @@ def test_a_machine_that_cannot_compile_serves_all_the_same(bundle: Bundle, monke
         raise RuntimeError("no compiler that works")
 
     monkeypatch.setattr(torch_half, "compile_kernels", partial(compile_kernels, compile_kernel=broken))
-    engine, fidelity, compiling = load_compiled_engine(bundle)
+    engine, fidelity, compiling = load_compiled_engine(bundle, Precision.BFLOAT16)
     assert compiling.wait(PATIENCE_SECONDS) and compiling.problem == "RuntimeError: no compiler that works"
     assert fidelity.latent_db > 40 and torch.isfinite(jump(engine, 1, 22)).all()

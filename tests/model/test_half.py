@@ -146,12 +146,15 @@ def test_rows_of_the_table_are_for_processors_that_have_the_instructions(
     assert isinstance(found, Unable) and "no instructions for bf16" in found.says
     monkeypatch.setattr(torch_kinds, "native_bfloat16", lambda: True)
     monkeypatch.setattr(torch_kinds, "native_int8", lambda: False)
+    monkeypatch.setattr(torch_kinds, "cpp_compiler", lambda: None)
     assert isinstance(kinds["torch-int8"].judge(bundle, Wanted()), Unable)
     able = kinds["torch-bf16"].judge(bundle, Wanted())
     assert isinstance(able, Able) and able.speed is not None and able.speed > 1
     assert able.snr_db < 40  # the starter's waveform: `auto` leaves it in float32
     official = replace(bundle, spec=replace(bundle.spec, network=OFFICIAL))
-    assert choices(official, Wanted(), ENGINES)[0].kind.name == "torch-bf16"
+    for compiler, best in (("/usr/bin/g++", "torch-compiled"), (None, "torch-bf16")):
+        monkeypatch.setattr(torch_kinds, "cpp_compiler", lambda compiler=compiler: compiler)
+        assert choices(official, Wanted(), ENGINES)[0].kind.name == best
     on_gpu = kinds["torch-bf16"].judge(bundle, Wanted(device="cuda"))
     assert isinstance(on_gpu, Able) and on_gpu.speed is None  # nobody has timed it
 

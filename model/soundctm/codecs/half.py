@@ -28,7 +28,7 @@ class HalfSnake(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, 1, T], of which the channels lie last in memory."""
         places = x.permute(0, 2, 3, 1)
-        waved = self.kernels.current.snake(places.flatten(0, 2), self.alpha, self.inverse)
+        waved: Tensor = self.kernels.current.snake(places.flatten(0, 2), self.alpha, self.inverse)
         return waved.view(places.shape).permute(0, 3, 1, 2)
 
 

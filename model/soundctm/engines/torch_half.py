@@ -79,13 +79,13 @@ def load_half_engine(
 
 
 def load_compiled_engine(
-    bundle: Bundle, device: str = "cpu", threads: int | None = None
+    bundle: Bundle, precision: Precision, device: str = "cpu", threads: int | None = None
 ) -> tuple[TorchEngine, Fidelity, Compiling]:
-    """In bfloat16, with compiled kernels as soon as they are made; on CUDA it waits for them, and the networks are
+    """With compiled kernels as soon as they are made; on CUDA it waits for them, and the networks are
     recorded as CUDA graphs. Raises as `load_half_engine`.
     """
     kernels = KernelSet()
-    engine, fidelity = load_half_engine(bundle, Precision.BFLOAT16, device, threads, kernels)
+    engine, fidelity = load_half_engine(bundle, precision, device, threads, kernels)
     compiling = compile_kernels(kernels, bundle.spec, torch.device(device))
     if torch.device(device).type == "cuda":
         compiling.wait()  # a recording keeps the kernels it was made with

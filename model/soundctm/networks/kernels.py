@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,9 +35,20 @@ def turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 def gated(wide: Tensor) -> Tensor:
-    """value * SiLU(gate) of [rows, 2 D] -> [rows, D]."""
-    value, gate = wide.chunk(2, dim=-1)
-    return value * functional.silu(gate)
+    """value * SiLU(gate) of [rows, 2 D] -> [rows, D], rounded once."""
+    value, gate = wide.float().chunk(2, dim=-1)
+    return functional.silu(gate).mul_(value).bfloat16()
+
+
+def quantised(x: Tensor) -> tuple[Tensor, Tensor]:
+    """[rows, inputs] -> int8, and the scale of every row [rows, 1]."""
+    scale = (x.abs().amax(-1, keepdim=True).float() / 127).clamp(min=1e-12)
+    return (x / scale).round().to(torch.int8), scale
+
+
+def restored(product: Tensor, row_scale: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """int32 [rows, outputs], scaled by row and by output, and moved by a bias, in bfloat16."""
+    return torch.addcmul(bias, product * row_scale, scale).bfloat16()
 
 
 def snake(x: Tensor, alpha: Tensor, inverse: Tensor) -> Tensor:
@@ -45,7 +57,7 @@ def snake(x: Tensor, alpha: Tensor, inverse: Tensor) -> Tensor:
     return torch.addcmul(x, wave.mul_(wave), inverse)
 
 
-Kernel = Callable[..., Tensor]
+Kernel = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,8 @@ class Kernels:
     modulated: Kernel = modulated
     turned: Kernel = turned
     gated: Kernel = gated
+    quantised: Kernel = quantised
+    restored: Kernel = restored
     snake: Kernel = snake
 
 
