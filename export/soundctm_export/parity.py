@@ -76,4 +76,5 @@ def snr_db(expected: NDArray[np.floating], found: NDArray[np.floating]) -> float
 def quiet_options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others may use the same cores
     return options
