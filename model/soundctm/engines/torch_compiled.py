@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from soundctm.networks.kernels import EAGER, Kernel, Kernels, KernelSet
 from soundctm.spec import BundleSpec, CodecKind, Conditioning
@@ -81,23 +81,27 @@ def samples(spec: BundleSpec, device: torch.device) -> Iterator[tuple[str, tuple
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=random).to(device)
 
+    def weight(size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        with torch.inference_mode(False):  # weights are not made in it: code for those that are would not fit them
+            return torch.linspace(0.5, 1.5, size, device=device).to(dtype)
+
     dim, heads = network.embed_dim, network.num_heads
-    ones, zeros = torch.ones(dim, device=device), torch.zeros(dim, device=device)
+    gamma, beta = nn.Parameter(weight(dim), requires_grad=False), weight(dim)
     if network.conditioning is Conditioning.PREPENDED_TOKEN or spec.text.max_tokens > 1:
-        yield "normed", (normal(_ROWS, dim), ones, zeros, 1e-5)
+        yield "normed", (normal(_ROWS, dim), gamma, beta, 1e-5)
     if network.conditioning is Conditioning.ADAPTIVE_NORM:
         for batch in (1, 2):
             scale, shift = normal(batch, 6 * dim)[:, None].chunk(6, dim=-1)[:2]
-            yield "modulated", (normal(batch, _ROWS, dim), ones, zeros, 1e-5, scale, shift)
+            yield "modulated", (normal(batch, _ROWS, dim), gamma, beta, 1e-5, scale, shift)
     queries = normal(_ROWS, 3, heads, dim // heads).bfloat16().unbind(1)[0]
     turn = max(dim // heads // 2, 32)
     yield "turned", (queries, normal(_ROWS, 1, turn).cos(), normal(_ROWS, 1, turn).sin())
     product = (1000 * normal(_ROWS, 3 * dim)).int()
     yield "quantised", (normal(_ROWS, dim).bfloat16(),)
-    yield "restored", (product, normal(_ROWS, 1).abs(), normal(3 * dim).abs(), normal(3 * dim))
+    yield "restored", (product, normal(_ROWS, 1).abs(), weight(3 * dim), weight(3 * dim))
     yield "gated", (normal(_ROWS, 2 * network.feed_forward_mult * dim).bfloat16(),)
     if spec.codec.kind is CodecKind.GAUSSIAN_DAC:
         width = int(spec.codec.options["decoder_dim"])
         for level in range(len(spec.codec.options["decoder_rates"]) + 1):
-            alpha = 1 + normal(width >> level).abs()
-            yield "snake", (normal(_ROWS, width >> level).bfloat16(), alpha.bfloat16(), alpha.reciprocal().bfloat16())
+            alphas = weight(width >> level, torch.bfloat16), weight(width >> level, torch.bfloat16)
+            yield "snake", (normal(_ROWS, width >> level).bfloat16(), *alphas)
