@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from soundctm.bundle import FAMILIAR_FILE, MANIFEST, TOKENIZER_FILE, Bundle
 from soundctm.engines.calibration import calibrate
 from soundctm.engines.costs import Costs
 from soundctm.engines.onnx_graphs import Arrays, Graph, open_graph
+from soundctm.engines.prompts import EncodedPrompt, PromptCache
 from soundctm.engines.protocol import Floats
 from soundctm.engines.providers import Provider, missing_provider
 from soundctm.errors import BundleError
@@ -24,16 +24,9 @@ from soundctm.noise import Stream, standard_normal
 from soundctm.spec import BundleSpec
 from soundctm.text.prompt_ids import PromptIds
 
-_CACHED_PROMPTS = 256
 _log = logging.getLogger(__name__)
 
 Handle = Arrays  # what the jump graph needs of a prompt
-
-
-@dataclass(frozen=True)
-class _Prompt:
-    handle: Handle
-    embedding: Floats  # [D], of unit length
 
 
 class OnnxEngine:
@@ -55,7 +48,7 @@ class OnnxEngine:
         self._decoder, self._encoder = graphs[Role.DECODER], graphs[Role.ENCODER]
         self._tokenize, self._familiar = tokenize, familiar
         self._costs: Costs | None = None
-        self._prompts: OrderedDict[str, _Prompt] = OrderedDict()
+        self._prompts = PromptCache[Handle]()
 
     @property
     def memory_bytes(self) -> int:
@@ -64,29 +57,19 @@ class OnnxEngine:
 
     def encode_text(self, prompts: Sequence[str]) -> list[Handle]:
         """One handle per prompt. The text encoder runs once per prompt it has not seen lately."""
-        return [prompt.handle for prompt in self._encoded(prompts)]
+        return [prompt.handle for prompt in self._prompts.encoded(prompts, self._encode)]
 
     def familiarity(self, prompt: str) -> Familiarity | None:
         return None if self._familiar is None else self._familiar.nearest(self.embed([prompt])[0])
 
     def embed(self, prompts: Sequence[str]) -> Floats:
-        return np.stack([prompt.embedding for prompt in self._encoded(prompts)])
+        return np.stack([prompt.embedding for prompt in self._prompts.encoded(prompts, self._encode)])
 
-    def _encoded(self, prompts: Sequence[str]) -> list[_Prompt]:
-        # one at a time: the result must not depend on which prompts share a batch
-        found = {prompt: self._prompts.get(prompt) or self._encode(prompt) for prompt in dict.fromkeys(prompts)}
-        for prompt in prompts:
-            self._prompts[prompt] = found[prompt]
-            self._prompts.move_to_end(prompt)
-        while len(self._prompts) > _CACHED_PROMPTS:
-            self._prompts.popitem(last=False)
-        return [found[prompt] for prompt in prompts]
-
-    def _encode(self, prompt: str) -> _Prompt:
+    def _encode(self, prompt: str) -> EncodedPrompt[Handle]:
         ids, mask = self._tokenize.arrays(prompt)
         told = {"mask": mask, **self._text({"ids": ids, "mask": mask})}
         handle = {name: told[name] for name in self._jump.inputs if name in told}
-        return _Prompt(handle, told["prompt_embedding"][0])
+        return EncodedPrompt(handle, told["prompt_embedding"][0])
 
     def array(self, values: Floats) -> Floats:
         return np.ascontiguousarray(values, np.float32)

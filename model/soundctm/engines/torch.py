@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,6 +15,7 @@ from soundctm.codecs.loading import load_codec
 from soundctm.codecs.protocol import Codec
 from soundctm.engines.calibration import calibrate
 from soundctm.engines.costs import Costs
+from soundctm.engines.prompts import EncodedPrompt, PromptCache
 from soundctm.engines.protocol import Floats
 from soundctm.errors import OutOfMemoryError
 from soundctm.familiarity import Familiarity, FamiliarTable, read_familiar_table
@@ -28,16 +27,6 @@ from soundctm.spec import BundleSpec
 from soundctm.text.loading import load_text_encoder
 from soundctm.text.pooling import sentence_embedding
 from soundctm.text.protocol import TextEncoder
-
-_CACHED_PROMPTS = 256
-
-
-@dataclass(frozen=True)
-class _Prompt:
-    """What one run of the text encoder told of a prompt."""
-
-    context: TextContext
-    embedding: Floats  # [D], of unit length
 
 
 class TorchEngine:
@@ -59,7 +48,7 @@ class TorchEngine:
         self._codec = codec.to(device).eval().requires_grad_(False)
         self._text, self._device, self._familiar = text, device, familiar
         self._costs: Costs | None = None
-        self._prompts: OrderedDict[str, _Prompt] = OrderedDict()
+        self._prompts = PromptCache[TextContext]()
 
     @property
     def memory_bytes(self) -> int:
@@ -77,29 +66,19 @@ class TorchEngine:
 
     def encode_text(self, prompts: Sequence[str]) -> list[TextContext]:
         """One context (batch of 1) per prompt. The text encoder runs once per prompt it has not seen lately."""
-        return [prompt.context for prompt in self._encoded(prompts)]
+        return [prompt.handle for prompt in self._prompts.encoded(prompts, self._encode)]
 
     def familiarity(self, prompt: str) -> Familiarity | None:
         return None if self._familiar is None else self._familiar.nearest(self.embed([prompt])[0])
 
     def embed(self, prompts: Sequence[str]) -> Floats:
-        return np.stack([prompt.embedding for prompt in self._encoded(prompts)])
+        return np.stack([prompt.embedding for prompt in self._prompts.encoded(prompts, self._encode)])
 
-    def _encoded(self, prompts: Sequence[str]) -> list[_Prompt]:
-        # one at a time: the result must not depend on which prompts share a batch
-        found = {prompt: self._prompts.get(prompt) or self._encode(prompt) for prompt in dict.fromkeys(prompts)}
-        for prompt in prompts:
-            self._prompts[prompt] = found[prompt]
-            self._prompts.move_to_end(prompt)
-        while len(self._prompts) > _CACHED_PROMPTS:
-            self._prompts.popitem(last=False)
-        return [found[prompt] for prompt in prompts]
-
-    def _encode(self, prompt: str) -> _Prompt:
+    def _encode(self, prompt: str) -> EncodedPrompt[TextContext]:
         with torch.inference_mode():
             tokens, mask = self._text.encode([prompt])
             context = self._network.encode_context(tokens.to(self._device), mask.to(self._device))
-            return _Prompt(context, sentence_embedding(tokens, mask)[0].float().cpu().numpy())
+            return EncodedPrompt(context, sentence_embedding(tokens, mask)[0].float().cpu().numpy())
 
     def array(self, values: Floats) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
