@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -41,6 +42,15 @@ def bind_tcp(server: grpc.aio.Server, settings: Settings) -> str:
         port = _bind(server, f"{host}:0", credentials)
         _log.warning("port %d is taken by another program; listening at %s:%d", DEFAULT_PORT, host, port)
         return f"{host}:{port}"
+
+
+def bind_again(server: grpc.aio.Server, settings: Settings, address: str) -> None:
+    """Where a server listened that ended: at its TCP `address` and its socket. Raises SettingsError while it still
+    holds them: its socket's file goes with it, and would take a new one's along."""
+    if settings.socket.exists():
+        raise SettingsError(f"{settings.socket} is still held by the server that listened there.")
+    bind_tcp(server, replace(settings, port=int(address.rpartition(":")[2])))
+    bind_socket(server, settings.socket)
 
 
 def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:

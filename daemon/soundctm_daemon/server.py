@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import signal
@@ -24,7 +25,7 @@ from soundctm_daemon.generation_service import GenerationService
 from soundctm_daemon.health_service import HealthService
 from soundctm_daemon.library import Library
 from soundctm_daemon.limits import CallsAtOnceInterceptor, RateInterceptor, RequestRate, server_options
-from soundctm_daemon.listening import bind_socket, bind_tcp
+from soundctm_daemon.listening import bind_again, bind_socket, bind_tcp
 from soundctm_daemon.meaning import engine_embed
 from soundctm_daemon.memory import memory_budget
 from soundctm_daemon.messages import MessageInterceptor
@@ -35,6 +36,7 @@ from soundctm_daemon.observed_clips import ClipObserver
 from soundctm_daemon.observed_engine import load_of, observed_loader
 from soundctm_daemon.scheduler import Scheduler
 from soundctm_daemon.settings import Settings
+from soundctm_daemon.standing_server import StandingServer
 from soundctm_daemon.tokens import TokenFile, Tokens
 from soundctm_daemon.tracing import Tracing
 from soundctm_daemon.worker import Worker
@@ -106,7 +108,7 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         self._worker = Worker(self._scheduler, library, self._catalogue, self._pool, self._metrics.ticked)
         self._health_news: asyncio.Queue[States] = asyncio.Queue()
-        interceptors = [
+        self._interceptors = [
             ObservingInterceptor(self._metrics, _METHODS, tracing),
             TokenInterceptor(Tokens(token, TokenFile(settings.state_dir)), settings.token_file),
             RateInterceptor(RequestRate(settings.client_requests_per_second, settings.client_burst)),
@@ -114,21 +116,22 @@ class Daemon:
             MessageInterceptor(),
         ]
         self._metrics.read_load_from(lambda: load_of(self._scheduler, self._pool, self._catalogue))
-        options = (*_SERVER_OPTIONS, *server_options(settings))
-        self._server = grpc.aio.server(interceptors=interceptors, options=options)
-        self._register()
+        self._generation, self._models, self._clip_service = self._services()
 
     async def start(self) -> Listening:
         """Listen, answer, and only then let the worker load the model. Raises SettingsError."""
         await self._set_health(serving=False)
-        address = bind_tcp(self._server, self._settings)
+        server = self._make_server()
+        address = bind_tcp(server, self._settings)
         if self._settings.metrics_port is not None:
             self._metrics_server = MetricsServer(self._metrics.registry, self._settings.metrics_port)
         metrics_url = self._metrics_server.url if self._metrics_server else ""
         listening = Listening(self._settings.socket, address, metrics_url)
         # written before the socket is there: who finds the socket finds the rest
         _write_endpoint(listening, self._settings.engine)
-        bind_socket(self._server, listening.socket)
+        bind_socket(server, listening.socket)
+        again = functools.partial(bind_again, settings=self._settings, address=address)
+        self._server = StandingServer(server, self._make_server, again)
         await self._server.start()
         self._health_task = asyncio.create_task(self._tell_health())
         await asyncio.sleep(_HEAD_START_SECONDS)
@@ -156,7 +159,7 @@ class Daemon:
         """Wait no longer for what is in flight."""
         self._scheduler.stop_all()
 
-    def _register(self) -> None:
+    def _services(self) -> tuple[GenerationService, ModelService, ClipService]:
         generation = GenerationService(
             self._scheduler,
             self._catalogue,
@@ -166,15 +169,19 @@ class Daemon:
             identify,
             self._clips.follow,
         )
-        generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(generation, self._server)
-        models = ModelService(self._catalogue, self._pool)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, self._server)
         embed = engine_embed(lambda: self._catalogue.look_up("")[1], self._pool, self._worker)
         clips = ClipService(self._library, embed, self._settings.import_limit_mb)
-        clip_service_pb2_grpc.add_ClipServiceServicer_to_server(clips, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        return generation, ModelService(self._catalogue, self._pool), clips
+
+    def _make_server(self) -> grpc.aio.Server:
+        options = (*_SERVER_OPTIONS, *server_options(self._settings))
+        server = grpc.aio.server(interceptors=self._interceptors, options=options)
+        generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(self._generation, server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(self._models, server)
+        clip_service_pb2_grpc.add_ClipServiceServicer_to_server(self._clip_service, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        return server
 
     def _on_engine_states(self, states: States) -> None:
         self._loop.call_soon_threadsafe(self._health_news.put_nowait, states)

@@ -47,7 +47,7 @@ class HealthWatch:
             while True:
                 began = time.perf_counter()
                 try:
-                    stub.Check(health_pb2.HealthCheckRequest(), timeout=_LONGEST_SECONDS)
+                    stub.Check(health_pb2.HealthCheckRequest(), timeout=_LONGEST_SECONDS, wait_for_ready=True)
                     self.seconds.append(time.perf_counter() - began)
                 except grpc.RpcError as error:
                     self.failures.append(f"health was not told: {error.code().name}, {error.details()}")

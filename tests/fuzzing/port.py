@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from soundgen import paths
 
@@ -16,7 +16,9 @@ _END_STREAM, _END_HEADERS = 1, 4
 _LARGEST_READ = 1 << 16
 _LONGEST_SECONDS = 60.0  # a connection at whose other end nobody is, and that is not closed in this time, leaks
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: no farewell
-_METHODS = (b"/grpc.health.v1.Health/Check", b"/soundgen.v1.GenerationService/ListJobs", b"/x", b"", b"\0" * 40)
+_METHODS = (
+    b"/grpc.health.v1.Health/Check", b"/soundgen.v1.GenerationService/ListJobs", b"/x", b"", b"\0" * 40, b"/\xff"
+)  # fmt: skip
 _OTHERS = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(64)),  # the beginning of TLS
@@ -45,6 +47,14 @@ def strike(number: int) -> str:
     except OSError:  # the daemon was first
         pass
     return ""
+
+
+def asking(method: bytes) -> bytes:
+    """All of a call without a token, by a client that says no more than it must."""
+    headers = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", method), (b":authority", b"x"),
+               (b"te", b"trailers"), (b"content-type", b"application/grpc"))  # fmt: skip
+    message = _frame(_DATA, _END_STREAM, 1, bytes(5))
+    return _PREFACE + _frame(_SETTINGS, 0, 0, b"") + _frame(_HEADERS, _END_HEADERS, 1, _block(headers)) + message
 
 
 def _dial(chance: random.Random) -> socket.socket:
@@ -101,17 +111,21 @@ def _conversation(chance: random.Random) -> list[bytes]:
         (b"te", b"trailers"), (b"content-type", b"application/grpc"), (b"authorization", chance.randbytes(8)),
         (b"grpc-timeout", chance.choice((b"1S", b"1n", b"99999999H", b"-1S", b"x"))),
     )  # fmt: skip
-    block = b"".join(b"\0" + _short(name) + _short(value) for name, value in headers)  # literals, never indexed
     message = chance.randbytes(chance.randrange(40))
     body = b"\0" + struct.pack(">I", chance.choice((len(message), 0, 2**32 - 1))) + message
     return [
         _frame(_SETTINGS, 0, 0, struct.pack(">HI", chance.randrange(8), chance.getrandbits(32))),
         _frame(_WINDOW, 0, 0, struct.pack(">I", chance.choice((0, 1, 2**31 - 1)))),
-        _frame(_HEADERS, _END_HEADERS, stream, block),
+        _frame(_HEADERS, _END_HEADERS, stream, _block(headers)),
         _frame(_DATA, _END_STREAM, stream, body),
         _frame(_PING, 0, 0, bytes(8)),
         _frame(chance.choice((_RESET, _GOAWAY, _CONTINUATION)), 0, stream, struct.pack(">II", 0, 0)[:4]),
     ]
+
+
+def _block(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Literals, never indexed."""
+    return b"".join(b"\0" + _short(name) + _short(value) for name, value in headers)
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
