@@ -424,8 +424,10 @@ def test_ctrl_c_keeps_what_is_there_and_the_next_call_goes_on(
 ) -> None:
     published.held_at = 2000
     command = (
-        "import sys; from pathlib import Path;"
+        "import signal, sys; from pathlib import Path;"
         "from soundctm.fetching import cli; from soundctm.models_cli import models;"
+        # a shell that starts the tests in the background has them ignore Ctrl-C
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"
         f"cli.sources_file = lambda: Path({str(tmp_path / 'sources.toml')!r});"
         "sys.argv = ['models', 'fetch', 'minute', '--accept-licence']; models()"
     )
