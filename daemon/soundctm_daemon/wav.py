@@ -26,11 +26,16 @@ def encode(audio: NDArray[np.float32], record: ClipRecord) -> bytes:
     with soundfile.SoundFile(
         buffer, "w", samplerate=record.sample_rate_hz, channels=record.channels, format="WAV", subtype="FLOAT"
     ) as file:
-        file.title = record.label
+        file.title = _without_nul(record.label)
         file.software = "soundctm"
-        file.comment = description(record)[:_LONGEST_COMMENT]
+        file.comment = _without_nul(description(record)[:_LONGEST_COMMENT])
         file.write(audio.T)
     return with_chunks(buffer.getbuffer(), [bext_chunk(record)], [ixml_chunk(record), record_chunk(record)])
+
+
+def _without_nul(text: str) -> str:
+    """NUL ends a text in C, and libsndfile refuses one that is empty."""
+    return text.replace("\0", " ")
 
 
 def read_record(path: Path) -> ClipRecord:

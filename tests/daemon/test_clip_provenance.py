@@ -69,7 +69,7 @@ def test_the_broadcast_chunk_says_what_who_and_when() -> None:
     "prompt",
     [
         "rain", "é" * 300, "x" * 255 + "é", "a\0b\r\nc\x1b[0m", "<RECIPE>&amp;]]></RECIPE><!ENTITY x>", "\ufffe\uffff",
-        "🌧️" * 80,
+        "🌧️" * 80, "\0", "\0rain",
     ],
 )  # fmt: skip
 def test_texts_of_any_kind_are_held_and_told(prompt: str) -> None:

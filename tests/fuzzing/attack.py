@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from faults.processes import product, unexpected
+from faults.processes import product, unexpected, wait_until
 from fuzzing import port
 from fuzzing.calls import Fuzzed, fuzz, known_words
 from fuzzing.health import HealthWatch
 from fuzzing.messages import METHODS, Known
 from running_daemon import PATIENCE_SECONDS
+from soundgen import paths
 from soundgen.client import Client
 from soundgen.errors import SoundgenError
 
@@ -57,6 +58,7 @@ def _everywhere(messages: int, chance: random.Random, known: Known) -> Iterator[
 
 
 def _unserved() -> list[str]:
+    wait_until(lambda: paths.answers(paths.socket_path()))  # a server may just take another's place
     try:
         with Client() as client:
             client.generate("rain", seconds=0.5).clip()
