@@ -12,7 +12,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from running_daemon import PATIENCE_SECONDS, RunningDaemon, steered
+from running_daemon import PATIENCE_SECONDS, Gate, RunningDaemon, steered
 from soundctm_daemon.limits import RequestRate
 from soundctm_daemon.status import DETAILS_KEY
 from soundctm_daemon.tokens import TokenFile
@@ -20,8 +20,6 @@ from soundgen import paths
 from soundgen.client import Client
 from soundgen.errors import ExhaustedError
 from soundgen.v1 import (
-    clip_service_pb2,
-    clip_service_pb2_grpc,
     generation_service_pb2,
     generation_service_pb2_grpc,
     model_service_pb2,
@@ -97,27 +95,29 @@ def test_a_client_over_its_rate_is_told_when_to_come_again_and_others_go_on(mode
 
 
 def test_a_client_with_too_many_calls_under_way_is_refused_and_others_go_on(models: Path) -> None:
-    with RunningDaemon(steered(), client_calls=2) as daemon, Client() as client, own_channel(
+    gate = Gate()  # calls last as long as their clips do
+    with RunningDaemon(steered(gate.wait), client_calls=2) as daemon, Client() as client, own_channel(
         daemon.listening.address
     ) as channel:
         other = (("authorization", f"Bearer {TokenFile(daemon.settings.state_dir).add('other')}"),)
-        clip_id = client.generate("rain", seconds=9.0).clip().id
-        stub = clip_service_pb2_grpc.ClipServiceStub(channel)
-        download = clip_service_pb2.DownloadRequest(clip_id=clip_id)
-        unread = [stub.Download(download, metadata=owner()) for _ in range(2)]  # more than a connection takes unread
-        for call in unread:
+        stub = generation_service_pb2_grpc.GenerationServiceStub(channel)
+        request = generation_service_pb2.GenerateRequest(prompt="rain")
+        under_way = [stub.Generate(request, metadata=owner()) for _ in range(2)]
+        for call in under_way:
             next(call)
         with pytest.raises(ExhaustedError, match="client_calls") as caught:
             client.models()
         assert (caught.value.reason, caught.value.retry_after_seconds) == ("TOO_MANY_CALLS_AT_ONCE", 1.0)
         assert client.serving()
-        assert len(list(stub.Download(download, metadata=other))) > 2
-        unread.pop().cancel()
+        models_of = model_service_pb2_grpc.ModelServiceStub(channel).ListModels
+        assert models_of(model_service_pb2.ListModelsRequest(), metadata=other).models
+        under_way.pop().cancel()
         while True:  # until the daemon has noticed
             with contextlib.suppress(ExhaustedError):
                 assert client.models()
                 break
-        unread.pop().cancel()
+        gate.let_through(10_000)
+        assert list(under_way.pop())
 
 
 def retry_seconds(error: grpc.RpcError) -> float:
