@@ -13,6 +13,6 @@ from soundctm_export.arguments import parse  # noqa: E402 (found through the lin
 
 if __name__ == "__main__":
     settings = parse()
-    from soundctm_export.command import run  # torch and onnx: seconds that --help need not wait for
+    from soundctm_export.command import run_onnx  # torch and onnx: seconds that --help need not wait for
 
-    sys.exit(run(settings))
+    sys.exit(run_onnx(settings))

@@ -1,3 +1,5 @@
+"""What every room's tests share: bundles made once per run, and a state of its own for every test."""
+
 from __future__ import annotations
 
 import os
@@ -18,6 +20,14 @@ def tiny_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny import write_tiny_bundle
 
     return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny").path
+
+
+@pytest.fixture
+def models(tiny_bundle_dir: Path, tmp_path: Path) -> Path:
+    """The models folder, with the tiny bundle installed."""
+    from running_daemon import install
+
+    return install(tiny_bundle_dir, tmp_path / "models").parent
 
 
 @pytest.fixture(scope="session")

@@ -29,9 +29,9 @@ def onnx(
     preview: Annotated[bool, typer.Option(help="One more graph: a whole 1-jump preview.")] = True,
 ) -> None:
     """ONNX graphs. Each is run and compared with PyTorch before it is kept."""
-    from soundctm_export.command import run
+    from soundctm_export.command import run_onnx
 
-    raise typer.Exit(run(ExportSettings(bundle, out, precision, opset, preview)))
+    raise typer.Exit(run_onnx(ExportSettings(bundle, out, precision, opset, preview)))
 
 
 @app.command()
@@ -53,10 +53,10 @@ def tensorrt(
     prepare: Annotated[bool, typer.Option("--prepare", help="All but the engines; needs no GPU.")] = False,
 ) -> None:
     """TensorRT engines, for this machine's GPU alone. Each is compared with PyTorch. Not yet run on TensorRT."""
-    from soundctm_export.tensorrt_command import run
+    from soundctm_export.command import run_tensorrt
 
     options = BuildOptions(builder, level, workspace_mb)
-    raise typer.Exit(run(TensorRTSettings(source, out, precision, options, max_rows, prepare, timing_cache)))
+    raise typer.Exit(run_tensorrt(TensorRTSettings(source, out, precision, options, max_rows, prepare, timing_cache)))
 
 
 @app.command()
@@ -68,6 +68,6 @@ def torch(
     ] = False,
 ) -> None:
     """Packages of torch.export. Each is loaded and compared with the bundle's networks before it is kept."""
-    from soundctm_export.torch_package_command import run
+    from soundctm_export.command import run_torch_package
 
-    raise typer.Exit(run(TorchPackageSettings(bundle, out, compiled)))
+    raise typer.Exit(run_torch_package(TorchPackageSettings(bundle, out, compiled)))

@@ -1,3 +1,5 @@
+"""A daemon of the tiny bundle and a client of it."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -5,14 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from running_daemon import RunningDaemon, install
+from running_daemon import RunningDaemon
 from soundgen.client import Client
-
-
-@pytest.fixture
-def models(tiny_bundle_dir: Path, tmp_path: Path) -> Path:
-    """The models folder, with the tiny bundle installed."""
-    return install(tiny_bundle_dir, tmp_path / "models").parent
 
 
 @pytest.fixture

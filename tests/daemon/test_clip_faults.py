@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from faults.points import StruckFile
 from soundctm_daemon import database as database_module
 from soundctm_daemon.clip import StoredClip
 from soundctm_daemon.clip_filter import ClipFilter
@@ -83,28 +84,7 @@ class Disk:
             return self._open(path, mode, **named)
         self._step()
         file = self._open(path, mode, **named)
-        return HalfWritten(file, self._step)
-
-
-class HalfWritten:
-    """A file whose `write` may fail in the middle."""
-
-    def __init__(self, file: Any, step: Callable[[], None]) -> None:
-        self._file, self._step = file, step
-
-    def __enter__(self) -> HalfWritten:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def write(self, data: bytes) -> None:
-        self._file.write(data[: len(data) // 2])
-        self._step()
-        self._file.write(data[len(data) // 2 :])
+        return StruckFile(file, self._step)
 
 
 def add(library: Library, plain: StoredClip, deleted: StoredClip) -> None:

@@ -22,7 +22,7 @@ from soundctm.errors import BundleError, DigestMismatchError
 from soundctm.exports import EXPORTS, Role, read_exports
 from soundctm_export import export
 from soundctm_export.cli import app
-from soundctm_export.command import run
+from soundctm_export.command import run_onnx
 from soundctm_export.errors import (
     ExportError,
     OpsetError,
@@ -230,9 +230,9 @@ def test_a_bundle_of_another_version_or_with_other_weights_is_refused(tiniest_bu
 def test_commands_say_in_one_sentence_what_is_wrong(
     tiniest_bundle_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(settings(tiniest_bundle_dir, tmp_path)) == 1
+    assert run_onnx(settings(tiniest_bundle_dir, tmp_path)) == 1
     assert "EXPORT_FOLDER: " in capsys.readouterr().err
-    assert run(settings(tmp_path / "nowhere", tmp_path / "out")) == 1
+    assert run_onnx(settings(tmp_path / "nowhere", tmp_path / "out")) == 1
     assert "MODEL_NOT_FOUND: " in capsys.readouterr().err
     shown = CliRunner().invoke(app, ["onnx", str(tiniest_bundle_dir), "-o", str(tmp_path)])
     assert shown.exit_code == 1

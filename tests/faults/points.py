@@ -150,20 +150,20 @@ def _with_files(on_open: Strike, on_write: Strike) -> AbstractContextManager[Non
             except BaseException:
                 file.close()
                 raise
-            return _StruckFile(file, on_write)
+            return StruckFile(file, on_write)
 
         return struck
 
     return replaced(Path, "open", make)
 
 
-class _StruckFile:
+class StruckFile:
     """Strikes in the middle of a `write`."""
 
     def __init__(self, file: Any, strike: Strike) -> None:
         self._file, self._strike = file, strike
 
-    def __enter__(self) -> _StruckFile:
+    def __enter__(self) -> StruckFile:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -10,6 +10,8 @@ from faults import kills
 from faults.scale import SMALL
 from faults.suite import FAULTS, Fault
 
+pytestmark = pytest.mark.usefixtures("models")
+
 
 @pytest.fixture(autouse=True)
 def _many_calls(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

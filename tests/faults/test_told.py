@@ -17,6 +17,8 @@ from soundctm_daemon.library import DATABASE_NAME
 from soundgen import paths, types
 from soundgen.client import Client
 
+pytestmark = pytest.mark.usefixtures("models")
+
 
 def file_gone(told: Told, clip: types.Clip) -> None:
     clip.path.unlink()

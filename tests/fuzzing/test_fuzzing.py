@@ -11,6 +11,8 @@ from running_daemon import RunningDaemon, steered
 from soundctm_daemon.clip_service import ClipService
 from soundctm_daemon.server import SERVICE_NAMES
 
+pytestmark = pytest.mark.usefixtures("models")
+
 MESSAGES, CONNECTIONS = 400, 40
 
 

@@ -11,6 +11,8 @@ from soaking.clients import KINDS
 from soaking.memory import slope
 from soaking.soak import Outcome, soak
 
+pytestmark = pytest.mark.usefixtures("models")
+
 
 def test_nothing_goes_wrong_while_eight_clients_are_at_work() -> None:
     outcome = soak(3.0)
