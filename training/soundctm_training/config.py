@@ -65,6 +65,7 @@ class TextTraining:
     token_noise: float       # relative noise on every text token, for wordings never seen
     sentence_noise: float    # relative noise that all tokens of a text share
     token_drop: float        # share of text tokens hidden
+    wording_noise: float = 0.0  # up to this share of the way between two captions of one thing, for all tokens
 
 
 class OptimiserKind(Enum):

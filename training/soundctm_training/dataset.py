@@ -2,7 +2,8 @@
 
 Files of an encoded folder: block_<n>/latents_<frames>.npy float16 [clips, C, frames], captions_<frames>.npy int32
 [clips] (rows of the text table, in the order of the blocks), texts.json (the distinct captions; row 0 is ""),
-tokens.npy float16 [texts, L, D], masks.npy bool [texts, L], manifest.json and skipped.jsonl.
+things.json (what each is a wording of), tokens.npy float16 [texts, L, D], masks.npy bool [texts, L], manifest.json and
+skipped.jsonl.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +23,10 @@ from soundctm_training.config import ConfigError, TextTraining
 from soundctm_training.data.clips import DataError
 from soundctm_training.data.manifest import read_manifest
 from soundctm_training.data.shards import ShardedRows, block_folder
-from soundctm_training.data.texts import MASKS, TEXTS, TOKENS
+from soundctm_training.data.texts import MASKS, TEXTS, THINGS, TOKENS
 from soundctm_training.lengths import LengthMix
 
+_MEANS_AT_ONCE = 1024
 EMPTY = 0  # row of the text table that holds ""
 
 
@@ -44,6 +47,34 @@ class TextTable:
     tokens: Tensor  # float32, or float16 and memory-mapped, [texts, L, D]
     masks: Tensor   # bool [texts, L]
     texts: Sequence[str]
+    things: Sequence[str] = ()  # what each text is a wording of, "" where unknown; none at all in older folders
+
+    @cached_property
+    def wordings(self) -> Sequence[NDArray[np.int64]]:
+        """Rows of the texts of every thing that has two or more. Raises ConfigError where there is none."""
+        rows: dict[str, list[int]] = {}
+        for row, thing in enumerate(self.things):
+            rows.setdefault(thing, []).append(row)
+        found = [np.array(some) for thing, some in rows.items() if thing and len(some) > 1]
+        if not found:
+            raise ConfigError(
+                "text.wording_noise needs data with several captions of one thing, and says which (a class, or a file "
+                "with more than one caption); these latents have none: set it to 0, or encode the data again"
+            )
+        return found
+
+    @cached_property
+    def means(self) -> Tensor:
+        """The mean of every text's tokens, float32 [texts, D]."""
+        parts = zip(self.tokens.split(_MEANS_AT_ONCE), self.masks.split(_MEANS_AT_ONCE), strict=True)
+        return torch.cat([mean_token(tokens.float(), masks)[:, 0] for tokens, masks in parts])
+
+    def rewordings(self, count: int, generator: np.random.Generator) -> Tensor:
+        """How the mean token moves between two wordings of one thing, whatever the thing: [count, D]."""
+        things = [self.wordings[which] for which in generator.integers(len(self.wordings), size=count)]
+        pairs = np.array([generator.choice(rows, 2, replace=False) for rows in things])
+        first, second = torch.from_numpy(pairs).unbind(1)
+        return self.means[first] - self.means[second]
 
     def rows(self, index: NDArray[np.int32]) -> tuple[Tensor, Tensor]:
         """Tokens and masks of some rows, cut to their longest text: [B, L', D] and [B, L']."""
@@ -92,7 +123,8 @@ def open_dataset(folder: Path, channels: int | None = None) -> Dataset:
     # copy-on-write, for torch warns about arrays it must not write to; nobody does
     tokens = torch.from_numpy(np.load(folder / TOKENS, mmap_mode="c"))
     texts = json.loads((folder / TEXTS).read_text(encoding="utf-8"))
-    return Dataset(pools, TextTable(tokens, torch.from_numpy(np.load(folder / MASKS)), texts))
+    things = json.loads((folder / THINGS).read_text(encoding="utf-8")) if (folder / THINGS).is_file() else ()
+    return Dataset(pools, TextTable(tokens, torch.from_numpy(np.load(folder / MASKS)), texts, things))
 
 
 def _open_pool(folder: Path, frames: int, blocks: int) -> Pool:
@@ -126,7 +158,17 @@ def draw_batch(
         latent = latent[:, :, : tokens * patch_frames]
     captions = np.where(generator.random(len(rows)) < text.drop, EMPTY, pool.captions[rows]).astype(np.int32)
     token_rows, masks = data.text.rows(captions)
+    if text.wording_noise > 0:
+        token_rows = token_rows + _reworded(data.text, captions, text.wording_noise, generator)
     return Batch(latent, captions, *disturb_text(token_rows, masks, text, generator))
+
+
+def _reworded(
+    table: TextTable, captions: NDArray[np.int32], most: float, generator: np.random.Generator
+) -> Tensor:
+    """Up to `most` of the way between two wordings of some thing, for every caption but "": [B, 1, D]."""
+    shares = generator.uniform(0, most, (len(captions), 1, 1)) * (captions != EMPTY)[:, None, None]
+    return torch.from_numpy(shares.astype(np.float32)) * table.rewordings(len(captions), generator)[:, None]
 
 
 def disturb_text(
@@ -134,8 +176,7 @@ def disturb_text(
 ) -> tuple[Tensor, Tensor]:
     """Stands in for other wordings: every token is moved on its own, the whole text is moved together (which shifts
     its mean, the sentence's meaning, too), and tokens but the first are hidden."""
-    kept = masks[..., None].to(tokens.dtype)
-    mean = (tokens * kept).sum(1, keepdim=True) / kept.sum(1, keepdim=True).clamp(min=1)
+    mean = mean_token(tokens, masks)
     moved = tokens
     for share, size in ((text.token_noise, tokens), (text.sentence_noise, mean)):
         noise = torch.from_numpy(generator.standard_normal(size.shape, dtype=np.float32))
@@ -143,3 +184,9 @@ def disturb_text(
     hidden = torch.from_numpy(generator.random(masks.shape) < text.token_drop)
     hidden[:, 0] = False
     return moved, masks & ~hidden
+
+
+def mean_token(tokens: Tensor, masks: Tensor) -> Tensor:
+    """Of the kept tokens: [B, L, D] and [B, L] -> [B, 1, D]."""
+    kept = masks[..., None].to(tokens.dtype)
+    return (tokens * kept).sum(1, keepdim=True) / kept.sum(1, keepdim=True).clamp(min=1)

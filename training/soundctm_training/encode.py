@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import multiprocessing
 import shutil
@@ -33,7 +34,7 @@ from soundctm_training.data.settings import EncodeSettings
 from soundctm_training.data.shards import CLIPS, block_folder, read_lines, whole_blocks, write_array, write_block
 from soundctm_training.data.sources import Source
 from soundctm_training.dataset import EMPTY, captions_file
-from soundctm_training.runs import claimed
+from soundctm_training.runs import claimed, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -154,12 +155,20 @@ def _work(number: int) -> int:
 
 
 def _write_captions(out: Path, blocks: int) -> list[str]:
-    """By length, the text row of every clip; returns the texts in the order they first appear."""
-    rows = {"": EMPTY}
+    """By length, the text row of every clip, and the thing every text is a wording of; returns the texts in the order
+    they first appear."""
+    rows, things = {"": EMPTY}, [""]
     captions: dict[int, list[int]] = {}
     for number in range(blocks):
         for line in read_lines(block_folder(out, number), CLIPS):
-            captions.setdefault(line["frames"], []).append(rows.setdefault(line["caption"], len(rows)))
+            row = rows.setdefault(line["caption"], len(rows))
+            captions.setdefault(line["frames"], []).append(row)
+            thing = line.get("thing", "")  # blocks of an encode that an earlier version began do not say
+            if row == len(things):
+                things.append(thing)
+            elif things[row] != thing:
+                things[row] = ""  # said of several things
     for frames, numbers in captions.items():
         write_array(out / captions_file(frames), np.array(numbers, np.int32))
+    write_whole(out / texts.THINGS, lambda aside: aside.write_text(json.dumps(things), encoding="utf-8"))
     return list(rows)

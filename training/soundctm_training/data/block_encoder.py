@@ -90,13 +90,16 @@ class BlockEncoder:
     def _encode_waiting(self, row: _Row) -> None:
         pieces, row.waiting = row.waiting, []
         waves = torch.from_numpy(np.stack([piece.audio for piece in pieces]))
-        lines = [{"caption": one.caption, "name": one.name, "start_samples": one.start_samples} for one in pieces]
+        lines = [
+            {"caption": one.caption, "name": one.name, "start_samples": one.start_samples, "thing": one.thing}
+            for one in pieces
+        ]
         seeds = [(self.settings.seed, piece.item, piece.number, 0) for piece in pieces]
         mixed, captions = self._mix(waves, pieces, row)
         first = seeds[0][:3]
         seeds += [(*first, place) for place in range(1, len(captions) + 1)]
         lines += [
-            {"caption": caption, "name": f"mix {place} beside {pieces[0].name}", "start_samples": 0}
+            {"caption": caption, "name": f"mix {place} beside {pieces[0].name}", "start_samples": 0, "thing": ""}
             for place, caption in enumerate(captions)
         ]
         size = self._batch(pieces[0].frames)

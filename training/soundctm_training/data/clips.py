@@ -38,11 +38,15 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Clip:
-    """Audio float32 [samples], mono, 44.1 kHz, within -1..1; `name` says where it came from."""
+    """Audio float32 [samples], mono, 44.1 kHz, within -1..1; `name` says where it came from.
+
+    Captions of one `thing` say the same in other words: they are of one class, or of one recording. "" = unknown.
+    """
 
     audio: Audio
     caption: str
     name: str
+    thing: str = ""
 
 
 @dataclass(frozen=True)

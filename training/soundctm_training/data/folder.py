@@ -64,7 +64,8 @@ class FolderSource(Source):
         entry = self.items[index]
         if entry.file is None:
             return Skipped(entry.name, Reason.NO_AUDIO, entry.problem)
-        return read_clip(entry.file, entry.caption, file_reader(self.folder / entry.file), self.limits)
+        read = file_reader(self.folder / entry.file)
+        return read_clip(entry.file, entry.caption, read, self.limits, thing=entry.file)
 
     def identity(self) -> Mapping[str, Any]:
         rows = digest_of((item.file or "", item.caption) for item in self.items)

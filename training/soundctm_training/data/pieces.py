@@ -24,6 +24,7 @@ class Piece:
     audio: Audio
     caption: str
     name: str
+    thing: str
 
 
 def cuts(frames: int, lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -50,4 +51,4 @@ def cut(clip: Clip, item: int, lengths: Sequence[int], hop_samples: int) -> Iter
         audio = np.zeros(length * hop_samples, np.float32)
         part = clip.audio[first : first + len(audio)]
         audio[: len(part)] = part
-        yield Piece(item, number, length, first, audio, clip.caption, clip.name)
+        yield Piece(item, number, length, first, audio, clip.caption, clip.name, clip.thing)

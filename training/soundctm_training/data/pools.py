@@ -24,10 +24,11 @@ _PCM_SCALE = np.float32(32_767)
 
 @dataclass(frozen=True)
 class PoolFile:
-    """int16 [clips, samples] in a .npy file, and its captions."""
+    """int16 [clips, samples] in a .npy file, its captions and the classes they are of."""
 
     audio: Path
     captions: Sequence[str]
+    labels: Sequence[str]
 
     @cached_property
     def pcm(self) -> NDArray[np.int16]:
@@ -36,7 +37,7 @@ class PoolFile:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the mapping: another process opens its own."""
-        return {"audio": self.audio, "captions": self.captions}
+        return {"audio": self.audio, "captions": self.captions, "labels": self.labels}
 
 
 class PoolSource(Source):
@@ -60,7 +61,8 @@ class PoolSource(Source):
         pool = self.pools[number]
         row = index - (self.ends[number - 1] if number else 0)
         audio = pool.pcm[row].astype(np.float32) / _PCM_SCALE
-        return check_clip(Clip(audio, pool.captions[row], f"{pool.audio.stem}/{row}"), self.limits)
+        clip = Clip(audio, pool.captions[row], f"{pool.audio.stem}/{row}", pool.labels[row])
+        return check_clip(clip, self.limits)
 
     def identity(self) -> Mapping[str, Any]:
         rows = digest_of((pool.audio.name, *pool.captions) for pool in self.pools)
@@ -77,10 +79,12 @@ def _frames(path: Path) -> int:
 def _open_pool(path: Path) -> PoolFile:
     meta = path.with_name(f"meta_{_frames(path)}.jsonl")
     try:
-        captions = [str(json.loads(line)["caption"]) for line in meta.read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in meta.read_text(encoding="utf-8").splitlines()]
+        captions = [str(line["caption"]) for line in lines]
+        labels = [str(line.get("label", "")) for line in lines]
         clips = len(np.load(path, mmap_mode="r"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} and {meta.name} cannot be read as a pool ({error!r}); write it again") from error
     if clips != len(captions):
         raise DataError(f"{path} holds {clips} clips but {meta.name} {len(captions)} captions; write the pool again")
-    return PoolFile(path, captions)
+    return PoolFile(path, captions, labels)

@@ -38,7 +38,8 @@ class ProceduralSource(Source):
         frames = int(np.random.default_rng([settings.seed, index, _LENGTH_STREAM]).choice(settings.frames))
         library = _load_once(settings.recordings) if settings.recordings else None
         drawn = draw_clip(index, seed=settings.seed, frames=frames, config=self.config, recordings=library)
-        clip = Clip(drawn.sound.audio, drawn.sound.caption, f"{drawn.source}:{drawn.sound.label}/{index}")
+        sound = drawn.sound
+        clip = Clip(sound.audio, sound.caption, f"{drawn.source}:{sound.label}/{index}", sound.label)
         return check_clip(clip, self.limits)
 
     def identity(self) -> Mapping[str, Any]:

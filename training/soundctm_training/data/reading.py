@@ -30,7 +30,9 @@ class Limits:
     silence: float
 
 
-def read_clip(name: str, caption: str, read_bytes: Callable[[], bytes], limits: Limits) -> Clip | Skipped:
+def read_clip(
+    name: str, caption: str, read_bytes: Callable[[], bytes], limits: Limits, thing: str = ""
+) -> Clip | Skipped:
     """A clip out of a file's bytes; channels are averaged, values clamped to -1..1."""
     if not caption.strip():
         return Skipped(name, Reason.NO_CAPTION)
@@ -39,7 +41,7 @@ def read_clip(name: str, caption: str, read_bytes: Callable[[], bytes], limits: 
     except OSError as error:
         return Skipped(name, Reason.UNREADABLE, str(error))
     audio = decode(name, content, limits.longest_seconds)
-    return audio if isinstance(audio, Skipped) else check_clip(Clip(audio, caption.strip(), name), limits)
+    return audio if isinstance(audio, Skipped) else check_clip(Clip(audio, caption.strip(), name, thing), limits)
 
 
 def decode(name: str, content: bytes, longest_seconds: float) -> Audio | Skipped:

@@ -1,7 +1,8 @@
 """Latents on the disk: a folder per block of the source's items, whole or absent.
 
     block_00012/latents_<frames>.npy   float16 [pieces, C, frames]
-                clips.jsonl            a line per piece, by length, then in order: frames, caption, name, start_samples
+                clips.jsonl            a line per piece, by length, then in order: frames, caption, name, start_samples,
+                                       thing
                 skipped.jsonl          a line per skipped item
                 block.json             items read, items that gave nothing, the stored values' sums by length
 """

@@ -1,7 +1,7 @@
 """The text table: every distinct caption once, encoded; row 0 is "", the unconditional text.
 
-texts.json, tokens.npy float16 [texts, L, D], masks.npy bool [texts, L]. Parts of it are kept until it is whole, so
-that a stopped encode goes on.
+texts.json, things.json (what each is a wording of), tokens.npy float16 [texts, L, D], masks.npy bool [texts, L]. Parts
+of it are kept until it is whole, so that a stopped encode goes on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from soundctm.text.encoder import Encoder
 from soundctm.text.tokens import PromptTokenizer
 from soundctm_training.runs import write_whole
 
-TEXTS, TOKENS, MASKS = "texts.json", "tokens.npy", "masks.npy"
+TEXTS, THINGS, TOKENS, MASKS = "texts.json", "things.json", "tokens.npy", "masks.npy"
 _PART_TEXTS = 1024
 _TEXTS_AT_ONCE = 64
 
