@@ -145,6 +145,7 @@ def test_jsonl_tables_and_lists_of_captions(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, rows)))
     items = list(open_folder(tmp_path).ordered())
     assert [item.caption for item in items if isinstance(item, Clip)] == ["one", "two", "three"]
+    assert {item.thing for item in items if isinstance(item, Clip)} == {"sub/a.wav"}  # three wordings of one thing
     assert isinstance(items[3], Skipped) and items[3].reason is Reason.NO_CAPTION
 
 
@@ -236,10 +237,11 @@ def test_pools_are_read_back(tmp_path: Path) -> None:
     pcm = np.random.default_rng(0).integers(-9000, 9000, (3, 5 * 1024)).astype(np.int16)
     np.save(tmp_path / "audio_5.npy", pcm)
     np.save(tmp_path / "audio_12.npy", np.full((1, 12 * 1024), 3000, np.int16))
-    (tmp_path / "meta_5.jsonl").write_text("".join(f'{{"caption": "c{n}"}}\n' for n in range(3)))
+    (tmp_path / "meta_5.jsonl").write_text("".join(f'{{"caption": "c{n}", "label": "l{n}"}}\n' for n in range(3)))
     (tmp_path / "meta_12.jsonl").write_text('{"caption": "long"}\n')
     clips = [item for item in open_source(DataSettings(DataKind.POOLS, tmp_path)).ordered() if isinstance(item, Clip)]
     assert [clip.caption for clip in clips] == ["c0", "c1", "c2", "long"]
+    assert [clip.thing for clip in clips] == ["l0", "l1", "l2", ""]
     assert np.array_equal(np.rint(clips[1].audio * 32_767), pcm[1])
     (tmp_path / "meta_5.jsonl").write_text('{"caption": "only one"}\n')
     with pytest.raises(DataError, match=r"3 clips but meta_5\.jsonl 1 captions"):

@@ -33,6 +33,7 @@ from soundctm_training.runs import RunError, claimed
 HOP = 1024
 SETTINGS = EncodeSettings(frames=(4, 8), clips_per_shard=5, batch_frames=16)
 HALF_PRECISION = 2.0**-10  # relative
+THINGS = {0: "low", 1: "low", 2: "high", 3: "high"}  # by caption
 
 
 class Sounds(Source):
@@ -50,7 +51,7 @@ class Sounds(Source):
         rng = np.random.default_rng(index)
         samples = int(rng.integers(1, 20 * HOP))
         audio = (0.01 * (index + 1) * rng.uniform(-1, 1, samples)).astype(np.float32)
-        return Clip(audio, f"caption {index % 5}", f"sound {index}")
+        return Clip(audio, f"caption {index % 5}", f"sound {index}", THINGS.get(index % 5, f"thing {index}"))
 
     def identity(self) -> dict[str, Any]:
         return {"kind": "sounds", "count": self.count}
@@ -120,6 +121,23 @@ def test_every_clip_comes_back_as_its_own_latent_and_caption(tmp_path: Path) -> 
     assert [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()] == [
         {"name": "sound 3", "reason": "silent", "detail": "its peak is 0"}
     ]
+
+
+def test_what_each_caption_is_of_is_kept_unless_it_is_said_of_several_things(tmp_path: Path) -> None:
+    run(tmp_path)
+    table = open_dataset(tmp_path).text
+    found = dict(zip(table.texts, table.things, strict=True))
+    assert found == {"": "", **{f"caption {number}": THINGS.get(number, "") for number in range(5)}}
+    rows = {thing: [row for row, found in enumerate(table.things) if found == thing] for thing in ("low", "high")}
+    assert {row: some.tolist() for row, some in table.wordings.items()} == {
+        row: some for some in rows.values() for row in some
+    }
+
+
+def test_latents_of_an_earlier_version_know_of_no_things(tmp_path: Path) -> None:
+    run(tmp_path)
+    (tmp_path / "things.json").unlink()
+    assert not open_dataset(tmp_path).text.wordings
 
 
 def test_the_manifest_states_the_statistics_of_what_is_stored(tmp_path: Path) -> None:

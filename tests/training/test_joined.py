@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,16 @@ def test_clips_of_all_folders_keep_their_captions(monkeypatch: pytest.MonkeyPatc
             expected_tokens, expected_masks = part.text.rows(part.pools[frames].captions)
             assert torch.equal(tokens, expected_tokens) and torch.equal(masks, expected_masks)
     assert together.text.texts[0] == ""
+
+
+def test_what_captions_are_of_is_kept_where_a_folder_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent, said = dataset(0), dataset(1)
+    told = dataclasses.replace(said, text=dataclasses.replace(said.text, things=("", "a", "a")))
+    parts = {Path("a"): silent, Path("b"): told}
+    monkeypatch.setattr(joined, "open_dataset", lambda folder, _channels: parts[folder])
+    together = open_datasets(list(parts)).text
+    assert list(together.things) == ["", "", "", "", "a", "a"]
+    assert sorted(together.wordings) == [4, 5]
 
 
 def test_one_folder_is_itself(monkeypatch: pytest.MonkeyPatch) -> None:

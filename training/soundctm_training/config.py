@@ -65,7 +65,8 @@ class TextTraining:
     token_noise: float       # relative noise on every text token, for wordings never seen
     sentence_noise: float    # relative noise that all tokens of a text share
     token_drop: float        # share of text tokens hidden
-    wording_noise: float = 0.0  # up to this share of the way between two captions of one thing, for all tokens
+    contrast_weight: float = 0.0  # of the loss that draws the vectors of captions of one thing together
+    contrast_captions: int = 256  # of one step; they cost little, for no sound goes with them
 
 
 class OptimiserKind(Enum):

@@ -50,31 +50,19 @@ class TextTable:
     things: Sequence[str] = ()  # what each text is a wording of, "" where unknown; none at all in older folders
 
     @cached_property
-    def wordings(self) -> Sequence[NDArray[np.int64]]:
-        """Rows of the texts of every thing that has two or more. Raises ConfigError where there is none."""
+    def wordings(self) -> Mapping[int, NDArray[np.int64]]:
+        """The rows of every thing that has two or more texts, by each of these rows."""
         rows: dict[str, list[int]] = {}
         for row, thing in enumerate(self.things):
             rows.setdefault(thing, []).append(row)
-        found = [np.array(some) for thing, some in rows.items() if thing and len(some) > 1]
-        if not found:
-            raise ConfigError(
-                "text.wording_noise needs data with several captions of one thing, and says which (a class, or a file "
-                "with more than one caption); these latents have none: set it to 0, or encode the data again"
-            )
-        return found
+        several = [np.array(some) for thing, some in rows.items() if thing and len(some) > 1]
+        return {int(row): some for some in several for row in some}
 
     @cached_property
     def means(self) -> Tensor:
         """The mean of every text's tokens, float32 [texts, D]."""
         parts = zip(self.tokens.split(_MEANS_AT_ONCE), self.masks.split(_MEANS_AT_ONCE), strict=True)
         return torch.cat([mean_token(tokens.float(), masks)[:, 0] for tokens, masks in parts])
-
-    def rewordings(self, count: int, generator: np.random.Generator) -> Tensor:
-        """How the mean token moves between two wordings of one thing, whatever the thing: [count, D]."""
-        things = [self.wordings[which] for which in generator.integers(len(self.wordings), size=count)]
-        pairs = np.array([generator.choice(rows, 2, replace=False) for rows in things])
-        first, second = torch.from_numpy(pairs).unbind(1)
-        return self.means[first] - self.means[second]
 
     def rows(self, index: NDArray[np.int32]) -> tuple[Tensor, Tensor]:
         """Tokens and masks of some rows, cut to their longest text: [B, L', D] and [B, L']."""
@@ -158,17 +146,7 @@ def draw_batch(
         latent = latent[:, :, : tokens * patch_frames]
     captions = np.where(generator.random(len(rows)) < text.drop, EMPTY, pool.captions[rows]).astype(np.int32)
     token_rows, masks = data.text.rows(captions)
-    if text.wording_noise > 0:
-        token_rows = token_rows + _reworded(data.text, captions, text.wording_noise, generator)
     return Batch(latent, captions, *disturb_text(token_rows, masks, text, generator))
-
-
-def _reworded(
-    table: TextTable, captions: NDArray[np.int32], most: float, generator: np.random.Generator
-) -> Tensor:
-    """Up to `most` of the way between two wordings of some thing, for every caption but "": [B, 1, D]."""
-    shares = generator.uniform(0, most, (len(captions), 1, 1)) * (captions != EMPTY)[:, None, None]
-    return torch.from_numpy(shares.astype(np.float32)) * table.rewordings(len(captions), generator)[:, None]
 
 
 def disturb_text(

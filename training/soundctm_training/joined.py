@@ -43,4 +43,9 @@ def _blocks(pool: Pool) -> Sequence[NDArray[np.float16]]:
 
 def _joined_texts(parts: Sequence[Dataset]) -> TextTable:
     tokens, masks = (torch.cat([getattr(part.text, name) for part in parts]) for name in ("tokens", "masks"))
-    return TextTable(tokens, masks, [text for part in parts for text in part.text.texts])
+    texts = [text for part in parts for text in part.text.texts]
+    return TextTable(tokens, masks, texts, [thing for part in parts for thing in _things(part.text)])
+
+
+def _things(table: TextTable) -> Sequence[str]:
+    return table.things or [""] * len(table.texts)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,6 +18,7 @@ from soundctm_training.loop import require_finite
 from soundctm_training.runs import write_weights
 from soundctm_training.samples import Sampler
 from soundctm_training.teacher import Disturbance, draw_disturbance, teacher_loss
+from soundctm_training.wordings import require_wordings, wordings_loss
 from soundctm_training.workers import ALONE, Workers
 
 TEACHER_FILE = "teacher.safetensors"
@@ -52,6 +54,7 @@ class TeacherTrainer:
         if start is not None:
             self.network.load_state_dict(dict(start))
         self.optimiser = make_optimiser(self.network, self.settings)
+        require_wordings(data.text, self.text, self.network)
         self.average = Average(self.network, self.settings.ema)
 
     @property
@@ -70,20 +73,27 @@ class TeacherTrainer:
             own = Disturbance(disturbance.level[rows].to(device), disturbance.noise[rows].to(device))
             latent = batch.latent[rows].to(device)
             losses = teacher_loss(self.network, latent, context, own, self.config.diffusion.sigma_data)
+            wordings = self._wordings_loss(choice)
         loss = share.mean(losses)
         self.optimiser.zero_grad()
-        loss.backward()
+        (loss + self.text.contrast_weight * wordings).backward()
         self.workers.average_gradients(self.network.parameters())
         gradient = torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
         mean = loss.detach()
         self.workers.average([mean])
-        result = {"loss": float(mean), "gradient": float(gradient)}
+        result = {"loss": float(mean), "wordings": float(wordings.detach()), "gradient": float(gradient)}
         require_finite(result, step, describe(self.data, batch))
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.learning_rate * rate
         self.optimiser.step()
         self.average.update(self.network)
         return result
+
+    def _wordings_loss(self, generator: np.random.Generator) -> torch.Tensor:
+        """The same for every worker, so that its gradient needs no average."""
+        if self.text.contrast_weight <= 0:
+            return torch.zeros((), device=self.workers.device)
+        return wordings_loss(self.network, self.data.text, self.text, generator)
 
     def state(self) -> dict[str, Any]:
         return {

@@ -1,6 +1,6 @@
 """Several processes that train one network, each on its rows of one batch; the result is that of a single process.
 
-Started by `torchrun --nproc-per-node N -m soundctm_training.cli <stage>`, on one machine or many; without torchrun
+Started by `torchrun --nproc-per-node N -m -- soundctm_training.cli <stage>`, on one machine or many; without torchrun
 there is one worker. All draws are made for the whole batch and cut, so the count of workers changes no draw.
 """
 

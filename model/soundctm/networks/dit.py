@@ -292,17 +292,20 @@ class DiT(nn.Module):
         `general=True` keeps the attention path for a single token too (to test that both agree).
         """
         context = self.to_cond_embed(tokens)
-        pooled = None
-        if self.spec.pooled_text:
-            weights = torch.ones(tokens.shape[:2], device=tokens.device) if mask is None else mask.to(tokens.dtype)
-            mean = (tokens * weights[..., None]).sum(1) / weights.sum(1, keepdim=True).clamp(min=1.0)
-            pooled = self.to_pooled_embed(functional.normalize(mean, dim=-1) * math.sqrt(self.spec.cond_dim))
+        pooled = self.pooled(tokens, mask) if self.spec.pooled_text else None
         attentions = [layer.cross_attn for layer in self.transformer.blocks()]
         if tokens.shape[1] == 1 and not general:
             return TextContext(constant=torch.stack([a.constant(context) for a in attentions], dim=1), pooled=pooled)
         pairs = [a.keys_values(context) for a in attentions]
         keys, values = (torch.stack(parts, dim=1) for parts in zip(*pairs, strict=True))
         return TextContext(keys=keys, values=values, mask=mask, pooled=pooled)
+
+    def pooled(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """A prompt's share of the conditioning vector, from the mean of its tokens: [B, L, D], [B, L] -> [B, E]."""
+        weights = torch.ones(tokens.shape[:2], device=tokens.device) if mask is None else mask.to(tokens.dtype)
+        mean = (tokens * weights[..., None]).sum(1) / weights.sum(1, keepdim=True).clamp(min=1.0)
+        embed: Tensor = self.to_pooled_embed(functional.normalize(mean, dim=-1) * math.sqrt(self.spec.cond_dim))
+        return embed
 
     def level_embedding(
         self, c_noise_t: Tensor, c_noise_s: Tensor | None, omega: Tensor | None, pooled: Tensor | None
