@@ -150,7 +150,7 @@ class SteeredEngine:
         familiarity: Familiarity | None = None,
         costs: Costs = ONE_BY_ONE,
     ) -> None:
-        self.spec, self.digest = bundle.spec, bundle.digest
+        self.name, self.spec, self.digest = "steered", bundle.spec, bundle.digest
         self._before_jump, self._amplitude, self._familiarity = before_jump, amplitude, familiarity
         self._costs = costs
         self.prompts: list[str] = []

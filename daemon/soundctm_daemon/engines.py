@@ -33,12 +33,14 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class EngineState:
-    """Of one bundle. `problem` says why the last load failed; `last_used_at` is on time.monotonic's clock."""
+    """Of one bundle. `problem` says why the last load failed; `last_used_at` is on time.monotonic's clock; `engine` is
+    the name of the one that runs it."""
 
     phase: Phase
     problem: str = ""
     memory_bytes: int = 0
     last_used_at: float = 0.0
+    engine: str = ""
 
 
 States = Mapping[str, EngineState]  # by the bundles' digests; what was never asked for is not in it
@@ -119,7 +121,7 @@ class EnginePool:
     def states(self) -> States:
         with self._lock:
             loaded = {
-                digest: EngineState(Phase.LOADED, "", held.memory_bytes, held.last_used_at)
+                digest: EngineState(Phase.LOADED, "", held.memory_bytes, held.last_used_at, held.engine.name)
                 for digest, held in self._held.items()
             }
             return {**self._unheld, **loaded}

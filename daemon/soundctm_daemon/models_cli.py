@@ -67,7 +67,10 @@ def accept(
 def _line(model: types.Model) -> str:
     missing = " (not accepted)" if model.licence_restricted and not model.licence_accepted else ""
     memory = f"{model.memory_bytes / 1e6:.0f} MB" if model.memory_bytes else "-"
-    return f"{model.name:24} {model.state.value:10} {memory:>9}  {model.problem or model.licence + missing}"
+    return (
+        f"{model.name:24} {model.state.value:10} {model.engine or '-':14} {memory:>9}  "
+        f"{model.problem or model.licence + missing}"
+    )
 
 
 def _ask(work: Callable[[Client], _T]) -> _T:

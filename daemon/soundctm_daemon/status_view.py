@@ -102,11 +102,11 @@ def plain(text: str) -> str:
 
 
 def _models(models: Iterable[types.Model]) -> Table:
-    table = _table("model", "state", "memory", "licence")
+    table = _table("model", "state", "engine", "memory", "licence")
     for model in models:
         memory = f"{model.memory_bytes / _MB:.0f} MB" if model.state is types.ModelState.LOADED else "-"
         about = f"{model.state}: {model.problem}" if model.problem else model.state
-        table.add_row(*map(_cell, (model.name, about, memory, model.licence)))
+        table.add_row(*map(_cell, (model.name, about, model.engine or "-", memory, model.licence)))
     return table
 
 

@@ -103,6 +103,7 @@ def model_message(
         licence_restricted=spec.restricted,
         licence_accepted=licence_accepted,
         memory_bytes=memory_bytes,
+        engine=state.engine if state else "",
     )
 
 

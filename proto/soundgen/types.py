@@ -129,7 +129,7 @@ class Model:
     """`ranges` is None and `digest` empty where the model's manifest cannot be read.
 
     A restricted licence forbids some uses and must be accepted once. `memory_bytes` is what the model holds while
-    loaded, 0 before its first load.
+    loaded, 0 before its first load; `engine` what runs it then, "" otherwise.
     """
 
     name: str
@@ -145,6 +145,7 @@ class Model:
     licence_restricted: bool = False
     licence_accepted: bool = False
     memory_bytes: int = 0
+    engine: str = ""
 
 
 class JobState(StrEnum):

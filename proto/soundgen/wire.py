@@ -157,4 +157,5 @@ def model(message: model_service_pb2.Model) -> types.Model:
         licence_restricted=message.licence_restricted,
         licence_accepted=message.licence_accepted,
         memory_bytes=message.memory_bytes,
+        engine=message.engine,
     )

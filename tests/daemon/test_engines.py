@@ -75,8 +75,9 @@ def test_graphs_make_the_clips_that_pytorch_makes(caplog: pytest.LogCaptureFixtu
 def test_a_model_on_graphs_is_unloaded_loaded_and_reloaded() -> None:
     with RunningDaemon(engine="onnx"), Client() as client:
         first = client.load_model("tiny")
-        assert first.state is types.ModelState.LOADED and first.memory_bytes > 0
-        assert client.unload_model("tiny").state is types.ModelState.INSTALLED
+        assert first.state is types.ModelState.LOADED and first.memory_bytes > 0 and first.engine == "onnx"
+        unloaded = client.unload_model("tiny")
+        assert unloaded.state is types.ModelState.INSTALLED and unloaded.engine == ""
         assert client.load_model("tiny").memory_bytes == first.memory_bytes
         assert client.reload_model("tiny").state is types.ModelState.LOADED
 

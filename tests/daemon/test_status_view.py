@@ -24,7 +24,7 @@ from soundgen.client import Client
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 RECIPE = types.Recipe("starter", "0" * 64, "heavy rain", "", 7, 1.0, 16, 0.0, 3.0, 1.0)
 MODEL = types.Model("starter", "0" * 64, "", "Apache-2.0", True, types.ModelState.LOADED, "", 44100, None,
-                    memory_bytes=123_400_000)
+                    memory_bytes=123_400_000, engine="torch")
 RUNNER = CliRunner()
 app = typer.Typer()
 app.command()(status)
@@ -58,7 +58,7 @@ def test_it_shows_models_queue_clips_and_speed() -> None:
     text = drawn(BUSY, 12.34)
     assert "daemon ready   making 1   waiting: 1 preview, 1 refinement, 0 batch   12.3 jumps/s" in text
     rows = [line.split() for line in text.splitlines()]
-    assert ["starter", "loaded", "123", "MB", "Apache-2.0"] in rows
+    assert ["starter", "loaded", "torch", "123", "MB", "Apache-2.0"] in rows
     assert ["heavy", "rain", "0/1", "3", "before", "it", "bb", "-"] in rows
     assert ["my", "rain", "16", "ready", "dd", "9", "s", "ago"] in rows
     assert ["heavy", "rain", "2", "DISK_FULL", "ee", "9", "s", "ago"] in rows

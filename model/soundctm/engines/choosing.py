@@ -85,7 +85,9 @@ class Choice:
     reason: str
 
     def load(self) -> Engine:
-        return self.kind.load(self.able.bundle, self.wanted)
+        engine = self.kind.load(self.able.bundle, self.wanted)
+        engine.name = self.kind.name
+        return engine
 
     def verify(self) -> None:
         self.kind.verify(self.able.bundle)

@@ -42,7 +42,7 @@ class OnnxEngine:
         familiar: FamiliarTable | None = None,
     ) -> None:
         """`graphs`: one for every role in `exports.REQUIRED`."""
-        self.spec, self.digest = spec, digest
+        self.name, self.spec, self.digest = "", spec, digest
         self._exports, self._tiling = exports, exports.tiling
         self._text, self._jump = graphs[Role.TEXT], graphs[Role.JUMP]
         self._decoder, self._encoder = graphs[Role.DECODER], graphs[Role.ENCODER]

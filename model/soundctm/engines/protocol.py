@@ -20,6 +20,8 @@ class Engine(Protocol):
     and with floats. `text` handles are opaque: one per prompt, made once, usable for any number of jumps.
     """
 
+    name: str  # of its row in the table of engines; "" where it was not chosen from it
+
     @property
     def spec(self) -> BundleSpec: ...
 

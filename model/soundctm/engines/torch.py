@@ -43,7 +43,7 @@ class TorchEngine:
         familiar: FamiliarTable | None = None,
     ) -> None:
         """`familiar` None: no prompt is told from another."""
-        self.spec, self.digest = spec, digest
+        self.name, self.spec, self.digest = "", spec, digest
         self._network = network.to(device).eval().requires_grad_(False)
         self._codec = codec.to(device).eval().requires_grad_(False)
         self._text, self._device, self._familiar = text, device, familiar

@@ -304,6 +304,7 @@ class Model(_message.Message):
     LICENCE_RESTRICTED_FIELD_NUMBER: _builtins.int
     LICENCE_ACCEPTED_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     digest: _builtins.str
     """sha256 of the model's manifest in lower-case hexadecimal. Empty where the manifest cannot be read."""
@@ -323,6 +324,8 @@ class Model(_message.Message):
     licence_accepted: _builtins.bool
     memory_bytes: _builtins.int
     """Memory it holds while loaded, measured; 0 before its first load."""
+    engine: _builtins.str
+    """What runs it while it is loaded, as the setting `engine` names it; empty otherwise."""
     @_builtins.property
     def ranges(self) -> Global___Ranges: ...
     def __init__(
@@ -341,10 +344,11 @@ class Model(_message.Message):
         licence_restricted: _builtins.bool = ...,
         licence_accepted: _builtins.bool = ...,
         memory_bytes: _builtins.int = ...,
+        engine: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ranges", b"ranges"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "digest", b"digest", "is_default", b"is_default", "licence", b"licence", "licence_accepted", b"licence_accepted", "licence_restricted", b"licence_restricted", "memory_bytes", b"memory_bytes", "name", b"name", "problem", b"problem", "provenance", b"provenance", "ranges", b"ranges", "sample_rate_hz", b"sample_rate_hz", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "digest", b"digest", "engine", b"engine", "is_default", b"is_default", "licence", b"licence", "licence_accepted", b"licence_accepted", "licence_restricted", b"licence_restricted", "memory_bytes", b"memory_bytes", "name", b"name", "problem", b"problem", "provenance", b"provenance", "ranges", b"ranges", "sample_rate_hz", b"sample_rate_hz", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
