@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from small_training import CONFIG, dataset
 from soundctm.networks.dit import DiT
 from soundctm_training.distill import STUDENT_FILE, Distiller
 from soundctm_training.distillation.settings import MethodName
+from soundctm_training.lengths import LengthMix
 from soundctm_training.loop import train
 from soundctm_training.runs import METRICS, Budget
 from soundctm_training.train_teacher import TeacherTrainer
@@ -27,13 +29,15 @@ RUN = dataclasses.replace(
 )
 STEPS = Budget(steps=4)
 METHODS = tuple(MethodName)
+# Batches of two clips, of which the DSM loss sees one: the second worker has none.
+FEW = LengthMix(frames=(16,), shares=(1.0,), batch_frames=32, odd_share=0.0)
 
 
-def distiller(method: MethodName, workers: Workers = ALONE) -> Distiller:
+def distiller(method: MethodName, workers: Workers = ALONE, **changes: LengthMix) -> Distiller:
     """Of a teacher drawn from a seed; its DSM loss sees half of each batch."""
     assert RUN.network is not None and RUN.distillation is not None
     torch.manual_seed(0)
-    config = dataclasses.replace(RUN, distillation=dataclasses.replace(RUN.distillation, method=method))
+    config = dataclasses.replace(RUN, distillation=dataclasses.replace(RUN.distillation, method=method, **changes))
     return Distiller(config, dataset(), DiT(RUN.network), workers)
 
 
@@ -58,6 +62,8 @@ def work(rank: int, port: int, folder: str) -> None:
     train(lambda: TeacherTrainer(RUN, dataset(), workers), RUN, Path(folder) / "teacher", STEPS, workers)
     for method in METHODS:
         train(functools.partial(distiller, method, workers), RUN, Path(folder) / method.value, STEPS, workers)
+    few = functools.partial(distiller, MethodName.CTM, workers, lengths=FEW)
+    train(few, RUN, Path(folder) / "few", STEPS, workers)
     distributed.destroy_process_group()
 
 
@@ -91,14 +97,23 @@ def test_two_workers_train_the_teacher_of_one(together: Path, tmp_path: Path) ->
         assert two == pytest.approx(one, rel=1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_two_workers_distil_the_student_of_one(method: MethodName, together: Path, tmp_path: Path) -> None:
-    train(functools.partial(distiller, method), RUN, tmp_path, STEPS, ALONE)
-    alone, shared = losses(tmp_path), losses(together / method.value)
+@pytest.mark.parametrize(
+    ("folder", "alone_too"),
+    [
+        *((method.value, functools.partial(distiller, method)) for method in METHODS),
+        ("few", functools.partial(distiller, MethodName.CTM, lengths=FEW)),
+    ],
+    ids=[*(method.value for method in METHODS), "a worker without a row of the DSM loss"],
+)
+def test_two_workers_distil_the_student_of_one(
+    folder: str, alone_too: Callable[[], Distiller], together: Path, tmp_path: Path
+) -> None:
+    train(alone_too, RUN, tmp_path, STEPS, ALONE)
+    alone, shared = losses(tmp_path), losses(together / folder)
     assert len(alone) == len(shared) == STEPS.steps
     for one, two in zip(alone, shared, strict=True):
         assert two == pytest.approx(one, rel=1e-4)
-    alone_weights, shared_weights = (load_file(folder / STUDENT_FILE) for folder in (tmp_path, together / method.value))
+    alone_weights, shared_weights = (load_file(place / STUDENT_FILE) for place in (tmp_path, together / folder))
     for name, weight in alone_weights.items():
         torch.testing.assert_close(shared_weights[name], weight, rtol=1e-3, atol=1e-5)
 

@@ -29,18 +29,23 @@ from soundctm_training.workers import ALONE, Share
 class DenoisingDraws:
     """What the DSM loss draws: the batch's rows it sees [R], their level [R] and noise [R, C, T].
 
-    `count` is R over all workers.
+    `count` is R over all workers. `weight` 0: the row only stands in, for a worker that has none of its own must give
+    every parameter a gradient too.
     """
 
     rows: Tensor
     disturbance: Disturbance
     count: int
+    weight: float = 1.0
 
     def of(self, share: Share) -> DenoisingDraws:
         """One worker's, with rows counted from its first."""
-        own, device = share.own(self.rows), share.workers.device
+        own, rows, weight = share.own(self.rows), self.rows - share.rows.start, 1.0
+        if not bool(own.any()):
+            own, rows, weight = torch.arange(len(rows)) == 0, torch.zeros_like(rows), 0.0
+        device = share.workers.device
         disturbance = Disturbance(self.disturbance.level[own].to(device), self.disturbance.noise[own].to(device))
-        return DenoisingDraws(self.rows[own].to(device) - share.rows.start, disturbance, self.count)
+        return DenoisingDraws(rows[own].to(device), disturbance, self.count, weight)
 
 
 @dataclass(frozen=True)
@@ -250,7 +255,7 @@ class Ctm:
                 wanted = guided(teacher, empty, omega[rows])(disturbed, level)
         error = restored.detach() - wanted
         scaled = self.settings.denoising_scale is DenoisingScale.EDM
-        weight = denoising_weight(level, sigma_data) if scaled else torch.ones_like(level)
+        weight = draws.weight * (denoising_weight(level, sigma_data) if scaled else torch.ones_like(level))
         part = share.workers.count / (draws.count * latent[0].numel())
         slope = 2 * part * weight.view(-1, 1, 1) * error
         return Denoising(disturbed, restored, weight * error.square().mean((1, 2)), slope, draws.count)
