@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,27 @@ def test_an_unknown_prompt_is_told_with_the_nearest_label(bundle: Bundle) -> Non
     near = {label: float((asked * text).sum()) for text, label in zip(texts, KNOWN.values(), strict=True)}
     assert found.label == max(near, key=near.__getitem__)
     assert found.similarity == pytest.approx(max(near.values()), abs=1e-3)
+
+
+def test_what_lies_nearer_to_a_thing_it_does_not_make_is_unfamiliar() -> None:
+    rain, door, between = np.eye(3, dtype=np.float32)[0], np.eye(3, dtype=np.float32)[1], np.float32([0.6, 0.8, 0])
+    table = FamiliarTable(np.stack([rain, door]), ("rain", "door"), 0.5, frozenset({"door"}))
+    assert table.known == {"rain"}
+    found = table.nearest(between)
+    assert (found.label, found.similarity, found.threshold) == ("rain", pytest.approx(0.6), pytest.approx(0.8))
+    assert found.unfamiliar
+    assert not table.nearest(between[[1, 0, 2]]).unfamiliar
+
+
+def test_what_it_does_not_make_is_kept_in_the_bundle(bundle: Bundle) -> None:
+    embeddings = np.eye(TINY_SPEC.text.dim, dtype=np.float32)[:2]
+    table = FamiliarTable(embeddings, ("rain", "door"), 0.5, frozenset({"door"}))
+    write_familiar_table(table, bundle.path / FAMILIAR_FILE)
+    read = read_familiar_table(write_manifest(bundle.path, bundle.spec))
+    assert read is not None and read.unlike == {"door"} and read.known == {"rain"}
+    write_familiar_table(replace(table, unlike=frozenset({"door", "rain"})), bundle.path / FAMILIAR_FILE)
+    with pytest.raises(BundleError, match="a thing it makes"):
+        read_familiar_table(write_manifest(bundle.path, bundle.spec))
 
 
 def test_prompts_become_unit_vectors_whoever_is_asked_beside_them(bundle: Bundle, tiny_bundle_dir: Path) -> None:

@@ -57,6 +57,13 @@ def test_what_is_no_sound_is_told_from_what_is_known(table: FamiliarTable, encod
     assert found.right_label >= 0.8
 
 
+def test_a_class_unlike_its_name_is_told_though_its_words_are_near_to_another(encoder: TextEncoder) -> None:
+    captions = [pair for pair in catalogue_captions()[::4] if pair[1] in ("door", "knock")]
+    shares = [separation(familiar_table(captions, encoder, unlike), encoder) for unlike in ((), ("door",))]
+    assert shares[0].unlike is None
+    assert shares[1].unlike is not None and shares[1].unlike >= 0.75  # of eight prompts
+
+
 def test_the_threshold_warns_of_one_in_twenty_of_the_prompts_that_set_it(table: FamiliarTable) -> None:
     fitting, judging = split_held_out(CLASSES)
     assert not {text for text, _ in fitting} & {text for text, _ in judging}

@@ -70,15 +70,17 @@ def assemble(
     licence: Path,
     folder: Path,
     labels: Sequence[str] = LABELS,
+    unlike: Sequence[str] = (),
 ) -> Bundle:
-    """Write the bundle's folder (replaced when it exists) and open it. `labels`: the classes the student knows."""
+    """Write the bundle's folder (replaced when it exists) and open it. `labels`: the classes the student was trained
+    on; `unlike`: those it makes unlike their names."""
     aside = folder.with_name(folder.name + ".new")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     save_file(half(read_weights(student)), aside / NETWORK_FILE)
     save_file(half(read_weights(codec), _DECODERS), aside / CODEC_FILE)
     write_text_encoder(aside / TEXT_FILE, aside / TOKENIZER_FILE)
-    _write_familiar(aside, labels)
+    _write_familiar(aside, labels, unlike)
     shutil.copyfile(card, aside / CARD_FILE)
     shutil.copyfile(licence, aside / LICENCE_FILE)
     shutil.copyfile(Path(synth.__file__).with_name(ATTRIBUTION_FILE), aside / ATTRIBUTION_FILE)
@@ -89,14 +91,16 @@ def assemble(
     return bundle
 
 
-def _write_familiar(folder: Path, labels: Sequence[str]) -> None:
+def _write_familiar(folder: Path, labels: Sequence[str], unlike: Sequence[str]) -> None:
     """By which the daemon tells a prompt the student does not know; how well it does is logged."""
     encoder = text_encoder()
     captions = [(caption, label) for caption, label in catalogue_captions() if label in set(labels)]
-    table = familiar_table(captions, encoder)
+    table = familiar_table(captions, encoder, unlike)
     write_familiar_table(table, folder / FAMILIAR_FILE)
     found = separation(table, encoder)
+    shares = {**found.unknown, "unlike their names": found.unlike}
     logger.info(
         "prompts below a similarity of %.3f are called unfamiliar: %.3f of the held-out ones, and of the unknown %s",
-        table.threshold, found.held_out, ", ".join(f"{share:.2f} ({kind})" for kind, share in found.unknown.items()),
+        table.threshold, found.held_out,
+        ", ".join(f"{share:.2f} ({kind})" for kind, share in shares.items() if share is not None),
     )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import random
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 
 import numpy as np
@@ -39,9 +39,11 @@ class NothingFamiliarError(SoundCTMError):
 
 @dataclass(frozen=True)
 class Separation:
-    """Shares of prompts that are warned of: `held_out` should be near 0, `unknown` (by kind) near 1."""
+    """Shares of prompts that are warned of: `held_out` should be near 0, those of things that are `unlike` their names
+    (None without such) and `unknown` ones (by kind) near 1."""
 
     held_out: float
+    unlike: float | None
     unknown: Mapping[str, float]
     right_label: float  # of the held-out prompts, how many find their own class
 
@@ -56,15 +58,18 @@ def catalogue_captions() -> list[tuple[str, str]]:
     return chosen
 
 
-def familiar_table(captions_with_labels: Iterable[tuple[str, str]], encoder: TextEncoder) -> FamiliarTable:
-    """Equally many captions of every label, as far apart as they can be chosen, and the threshold.
+def familiar_table(
+    captions_with_labels: Iterable[tuple[str, str]], encoder: TextEncoder, unlike: Collection[str] = ()
+) -> FamiliarTable:
+    """Equally many captions of every label, as far apart as they can be chosen, and the threshold. `unlike`: labels
+    that the student makes unlike their names.
 
     Held-out prompts of labels without captions are left out. Raises NothingFamiliarError.
     """
     by_label: dict[str, list[str]] = {}
     for caption, label in captions_with_labels:
         by_label.setdefault(label, []).append(caption)
-    fitting, _ = split_held_out(by_label)
+    fitting, _ = split_held_out(set(by_label) - set(unlike))
     if not fitting:
         raise NothingFamiliarError(
             f"no held-out prompt belongs to the labels {', '.join(sorted(by_label)) or '(none)'}; give captions of "
@@ -77,22 +82,24 @@ def familiar_table(captions_with_labels: Iterable[tuple[str, str]], encoder: Tex
         kept = spread_out(found, rows)
         embeddings.append(found[kept])
         labels += [label] * len(kept)
-    known = np.concatenate(embeddings)
-    best = (embed([prompt for prompt, _ in fitting], encoder) @ known.T).max(1)
-    return FamiliarTable(known, tuple(labels), float(np.percentile(best, _NEEDLESS_PERCENT)))
+    table = FamiliarTable(np.concatenate(embeddings), tuple(labels), -1.0, frozenset(unlike) & set(by_label))
+    best = [table.nearest(embedding).similarity for embedding in embed([prompt for prompt, _ in fitting], encoder)]
+    return replace(table, threshold=float(np.percentile(best, _NEEDLESS_PERCENT)))
 
 
 def separation(table: FamiliarTable, encoder: TextEncoder) -> Separation:
     """Measured on the held-out prompts that did not set the threshold, and on unfamiliar.toml."""
-    _, judging = split_held_out(table.labels)
+    _, judging = split_held_out(table.known)
     found = [table.nearest(embedding) for embedding in embed([prompt for prompt, _ in judging], encoder)]
-    unknown = {
-        kind: float(np.mean([table.nearest(embedding).unfamiliar for embedding in embed(prompts, encoder)]))
-        for kind, prompts in unknown_prompts().items()
-    }
+
+    def warned(prompts: Sequence[str]) -> float:
+        return float(np.mean([table.nearest(embedding).unfamiliar for embedding in embed(prompts, encoder)]))
+
+    misnamed = [prompt for half in split_held_out(table.unlike) for prompt, _ in half]
     return Separation(
         held_out=float(np.mean([one.unfamiliar for one in found])),
-        unknown=unknown,
+        unlike=warned(misnamed) if misnamed else None,
+        unknown={kind: warned(prompts) for kind, prompts in unknown_prompts().items()},
         right_label=float(np.mean([one.label == label for one, (_, label) in zip(found, judging, strict=True)])),
     )
 

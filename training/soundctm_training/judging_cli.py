@@ -34,12 +34,12 @@ def classes_of(data_file: Path | None) -> tuple[str, ...]:
     return LABELS if data_file is None else DataConfig.read(data_file).labels
 
 
-def classes_without(labels: Sequence[str], dropped: Sequence[str]) -> tuple[str, ...]:
-    """Raises ConfigError where what is dropped is no class, or all of them."""
+def some_of(labels: Sequence[str], dropped: Sequence[str]) -> Sequence[str]:
+    """What is dropped. Raises ConfigError where that is no class, or all of them."""
     strange = [label for label in dropped if label not in labels]
     if strange or set(dropped) == set(labels):
         raise ConfigError(f"--without {' '.join(strange or dropped)}: give some, not all, of {', '.join(labels)}")
-    return tuple(label for label in labels if label not in dropped)
+    return dropped
 
 
 def clips_by_length(texts: Sequence[str]) -> dict[int, int]:
@@ -187,6 +187,7 @@ def assemble(
         from soundctm_training.assemble import assemble as make
 
         config = read_config(config_file, change or ())
-        make(config, codec, student, card, licence, out, classes_without(classes_of(labels_of), without or ()))
+        labels = classes_of(labels_of)
+        make(config, codec, student, card, licence, out, labels, some_of(labels, without or ()))
 
     run_command(command)

@@ -159,7 +159,9 @@ class Familiarity(_message.Message):
     similarity: _builtins.float
     """Cosine of the two texts' embeddings, -1 to 1."""
     threshold: _builtins.float
-    """Below this similarity the prompt counts as unfamiliar."""
+    """Below this similarity the prompt counts as unfamiliar: the model's own, or how near the prompt lies to something that
+    the model does not make, if that is more.
+    """
     def __init__(
         self,
         *,

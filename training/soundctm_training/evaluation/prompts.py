@@ -40,9 +40,9 @@ def chosen_prompts(labels: Sequence[str], per_class: int) -> dict[str, tuple[str
 
 
 def known_labels(bundle: Bundle, labels: Sequence[str]) -> tuple[str, ...]:
-    """Those of `labels` that a bundle says it was trained on; all of them where it does not say."""
+    """Those of `labels` that a bundle says it makes; all of them where it does not say."""
     familiar = read_familiar_table(bundle)
-    return tuple(label for label in labels if familiar is None or label in familiar.labels)
+    return tuple(label for label in labels if familiar is None or label in familiar.known)
 
 
 def canonical(text: str) -> str:
