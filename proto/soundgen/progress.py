@@ -94,7 +94,7 @@ class BarReporter:
 _FINDING_NOTES = {
     types.AudioFinding.SILENT: "the clip is silent (its peak lies below -60 dBFS); try another seed or prompt",
     types.AudioFinding.CLIPPING: "the peak lies above 0 dBFS; lower the gain where the file becomes 16 or 24 bit",
-    types.AudioFinding.UNFAMILIAR_PROMPT: "the model was trained on nothing like this prompt; do not trust the clip",
+    types.AudioFinding.UNFAMILIAR_PROMPT: "the model makes nothing like this prompt; do not trust the clip",
     types.AudioFinding.DC_OFFSET: "its mean lies off zero, so that it clicks where it is cut; fade its ends",
     types.AudioFinding.SHORT: "it is shorter than was asked for",
     types.AudioFinding.OTHER_WEIGHTS: "it was made with other weights than its recipe names: it is another clip",
@@ -104,7 +104,7 @@ _FINDING_NOTES = {
 def _note(finding: types.AudioFinding, familiarity: types.Familiarity | None) -> str:
     if finding is types.AudioFinding.UNFAMILIAR_PROMPT and familiarity is not None:
         return (
-            f"the model was trained on nothing like this prompt; the nearest it knows is {familiarity.nearest!r} "
+            f"the model makes nothing like this prompt; the nearest it knows is {familiarity.nearest!r} "
             f"(similarity {familiarity.similarity:.2f}, familiar from {familiarity.threshold:.2f})"
         )
     return _FINDING_NOTES[finding]
