@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import socket
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,7 +65,9 @@ def work(rank: int, port: int, folder: str) -> None:
         train(functools.partial(distiller, method, workers), RUN, Path(folder) / method.value, STEPS, workers)
     few = functools.partial(distiller, MethodName.CTM, workers, lengths=FEW)
     train(few, RUN, Path(folder) / "few", STEPS, workers)
+    group = weakref.ref(distributed.group.WORLD)
     distributed.destroy_process_group()
+    (Path(folder) / f"{rank}.json").write_text(json.dumps({"group_is_left": group() is not None}))
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,11 @@ def test_gradients_are_averaged_and_the_first_worker_decides(together: Path) -> 
     for rank in range(2):
         weight, bias, agreed = torch.load(together / f"{rank}.pt", weights_only=True)
         assert torch.equal(weight, torch.full((1, 3), 0.5)) and float(bias) == 5.0 and agreed == [0.25, True, False]
+
+
+def test_nothing_is_left_of_the_process_group_whose_threads_could_abort_a_worker_at_its_exit(together: Path) -> None:
+    for rank in range(2):
+        assert json.loads((together / f"{rank}.json").read_text()) == {"group_is_left": False}
 
 
 def losses(folder: Path) -> list[dict[str, float]]:

@@ -6,6 +6,7 @@ there is one worker. All draws are made for the whole batch and cut, so the coun
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -83,7 +84,6 @@ class Workers:
         distributed.all_reduce(shared, distributed.ReduceOp.MAX)
         return bool(shared > 0)
 
-
     @contextmanager
     def one_after_the_first(self) -> Iterator[None]:
         """The first worker goes ahead; the others find what it wrote."""
@@ -136,6 +136,10 @@ def join_workers(device: str = "auto") -> Workers:
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return Workers(device=place)
+    # Its functions hold, as default arguments, the process group there is when they are first imported, and the first
+    # step of an optimiser imports them. The group would then outlive `destroy_process_group`, and its threads, cut off
+    # as the interpreter ends, now and then abort a worker that had finished.
+    importlib.import_module("torch.distributed.nn.functional")
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     return Workers(distributed.get_rank(), count, place)
 
