@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from soundctm.networks.dit import DiT
 from soundctm_training.averaging import Average
@@ -32,6 +34,11 @@ def make_optimiser(network: nn.Module, settings: TeacherTraining) -> torch.optim
     if settings.optimiser is OptimiserKind.RADAM:
         return torch.optim.RAdam(parameters, rate, _BETAS, weight_decay=decay, decoupled_weight_decay=True)
     return torch.optim.AdamW(parameters, rate, _BETAS, weight_decay=decay, fused=True)
+
+
+def _attention(device: torch.device) -> AbstractContextManager[None]:
+    """A CPU's fused attention is slow backwards: with the plain one a step of the starter takes a tenth less."""
+    return nullcontext() if device.type != "cpu" else sdpa_kernel(SDPBackend.MATH)
 
 
 class TeacherTrainer:
@@ -68,7 +75,8 @@ class TeacherTrainer:
         disturbance = draw_disturbance(batch.latent.shape, self.settings, self.config.diffusion, noise)
         share, device = self.workers.share(len(batch.latent)), self.workers.device
         rows = share.rows
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.hardware.precision is Precision.BFLOAT16):
+        lower = self.config.hardware.precision is Precision.BFLOAT16
+        with torch.autocast(device.type, torch.bfloat16, enabled=lower), _attention(device):
             context = self.network.encode_context(batch.tokens[rows].to(device), batch.masks[rows].to(device))
             own = Disturbance(disturbance.level[rows].to(device), disturbance.noise[rows].to(device))
             latent = batch.latent[rows].to(device)
