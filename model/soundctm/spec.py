@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -47,6 +48,7 @@ class DiTSpec:
     feed_forward_mult: int = 4
     qk_norm: bool = False
     pooled_text: bool = False    # add the mean text token to the conditioning vector (adaptive norm only)
+    text_memory: int = 0         # vectors of known texts by which the pooled text is recalled
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,8 @@ class BundleSpec:
 
     def to_json(self) -> dict[str, Any]:
         """What says nothing is left out, so that a manifest without it keeps its digest."""
-        optional = {"provenance": "", "licence_restricted": None}
-        return {key: value for key, value in dataclasses.asdict(self).items() if optional.get(key, _SAYS) != value}
+        data = _without({"provenance": "", "licence_restricted": None}, dataclasses.asdict(self))
+        return {**data, "network": _without({"text_memory": 0}, data["network"])}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> BundleSpec:
@@ -154,6 +156,11 @@ class BundleSpec:
 
 _SAYS = object()
 _T = TypeVar("_T")
+
+
+def _without(silent: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """`data` less the fields whose value is the one that says nothing."""
+    return {key: value for key, value in data.items() if silent.get(key, _SAYS) != value}
 
 
 def _flag(value: Any) -> bool | None:

@@ -14,6 +14,8 @@ from soundctm.engines.torch import load_engine
 from soundctm.recipe import make_recipe
 from soundctm.render import render
 from soundctm_training.cli import app
+from soundctm_training.evaluation.prompts import known_labels
+from soundctm_training.synth.catalogue import LABELS
 
 DATA = 'mix_share = 0.0\nrecording_share = 0.0\nlabels = ["rain", "dog"]\n[clips]\n16 = 8\n'
 CONFIG = """
@@ -55,6 +57,7 @@ drop = 0.1
 token_noise = 0.1
 sentence_noise = 0.1
 token_drop = 0.1
+remembered = 2
 [teacher]
 learning_rate = 1e-3
 warmup_steps = 1
@@ -110,6 +113,8 @@ def test_the_bundle_renders_a_clip_and_knows_what_it_knows(folder: Path) -> None
     recipe = make_recipe(engine.spec, engine.digest, prompt="rain", seed=1, seconds=0.5, steps=2)
     audio = np.asarray(render(engine, recipe))
     assert audio.shape == (1, engine.spec.samples(0.5)) and np.isfinite(audio).all()
+    classes = known_labels(open_bundle(folder / "bundle"), LABELS)
+    assert classes and engine.spec.network.text_memory == 2 * len(classes) + 1  # two kinds of wordings each, and ""
     known, unknown = engine.familiarity("rain falling"), engine.familiarity("quarterly tax return")
     assert known is not None and known.label == "rain" and not known.unfamiliar
     assert unknown is not None and unknown.unfamiliar

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,13 +18,17 @@ from torch import Tensor
 
 from soundctm.bundle import CODEC_FILE, FAMILIAR_FILE, NETWORK_FILE, TEXT_FILE, TOKENIZER_FILE, Bundle, write_manifest
 from soundctm.familiarity import write_familiar_table
+from soundctm.networks.dit import DiT
+from soundctm.networks.loading import load_into
 from soundctm.spec import BundleSpec
+from soundctm.text.protocol import TextEncoder
 from soundctm_training import synth
 from soundctm_training.codec.description import codec_spec
 from soundctm_training.config import TrainingConfig, need
 from soundctm_training.encode import text_encoder, text_spec, write_text_encoder
 from soundctm_training.familiar import catalogue_captions, familiar_table, separation
 from soundctm_training.files import read_weights
+from soundctm_training.memory import remembered_texts
 from soundctm_training.synth.catalogue import LABELS
 
 logger = logging.getLogger(__name__)
@@ -32,6 +37,7 @@ LICENCE = "Apache-2.0"
 LICENCE_FILE = "LICENCE"
 CARD_FILE = "MODEL_CARD.md"
 ATTRIBUTION_FILE = "recordings_attribution.csv"
+Captions = Sequence[tuple[str, str]]  # with their labels
 _DECODERS = ("vocoder.", "decoder.", "post_conv.")  # of the mel codec, of the learned one
 
 
@@ -77,24 +83,40 @@ def assemble(
     aside = folder.with_name(folder.name + ".new")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    save_file(half(read_weights(student)), aside / NETWORK_FILE)
+    encoder = text_encoder()
+    captions = [(caption, label) for caption, label in catalogue_captions() if label in set(labels)]
+    tensors, memory = _with_memory(config, read_weights(student), captions, encoder)
+    spec = bundle_spec(config)
+    spec = replace(spec, network=replace(spec.network, text_memory=memory))
+    save_file(half(tensors), aside / NETWORK_FILE)
     save_file(half(read_weights(codec), _DECODERS), aside / CODEC_FILE)
     write_text_encoder(aside / TEXT_FILE, aside / TOKENIZER_FILE)
-    _write_familiar(aside, labels, unlike)
+    _write_familiar(aside, captions, encoder, unlike)
     shutil.copyfile(card, aside / CARD_FILE)
     shutil.copyfile(licence, aside / LICENCE_FILE)
     shutil.copyfile(Path(synth.__file__).with_name(ATTRIBUTION_FILE), aside / ATTRIBUTION_FILE)
-    write_manifest(aside, bundle_spec(config))
+    write_manifest(aside, spec)
     shutil.rmtree(folder, ignore_errors=True)
-    bundle = write_manifest(aside.rename(folder), bundle_spec(config))
+    bundle = write_manifest(aside.rename(folder), spec)
     logger.info("%s: %.1f MB", folder, sum(f.stat().st_size for f in folder.iterdir()) / 1e6)
     return bundle
 
 
-def _write_familiar(folder: Path, labels: Sequence[str], unlike: Sequence[str]) -> None:
+def _with_memory(
+    config: TrainingConfig, student: Mapping[str, Tensor], captions: Captions, encoder: TextEncoder
+) -> tuple[Mapping[str, Tensor], int]:
+    """The student's tensors with the texts it remembers, as many as the configuration says of each class, and how many
+    these are."""
+    remembered = config.text.remembered if config.text else 0
+    if not remembered:
+        return student, 0
+    network = load_into(lambda: DiT(need(config.network, "network", config)), student, NETWORK_FILE)
+    memory = remembered_texts(network, captions, encoder, remembered)
+    return {**student, "text_memory": memory}, len(memory)
+
+
+def _write_familiar(folder: Path, captions: Captions, encoder: TextEncoder, unlike: Sequence[str]) -> None:
     """By which the daemon tells a prompt the student does not know; how well it does is logged."""
-    encoder = text_encoder()
-    captions = [(caption, label) for caption, label in catalogue_captions() if label in set(labels)]
     table = familiar_table(captions, encoder, unlike)
     write_familiar_table(table, folder / FAMILIAR_FILE)
     found = separation(table, encoder)

@@ -67,6 +67,7 @@ class TextTraining:
     token_drop: float        # share of text tokens hidden
     contrast_weight: float = 0.0  # of the loss that draws the vectors of captions of one thing together
     contrast_captions: int = 256  # of one step; they cost little, for no sound goes with them
+    remembered: int = 0      # kinds of wordings of each class that the assembled bundle recalls prompts by
 
 
 class OptimiserKind(Enum):

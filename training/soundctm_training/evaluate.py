@@ -74,6 +74,7 @@ class BundleOptions:
     retrieval_seeds: int = 10
     first_seed: int = 90_000_001
     seconds: float = 10.0
+    omega: float | None = None         # of the generated clips; None: the bundle's default
     sheet: Path | None = None          # PNG of spectrograms to write as well
 
 
@@ -130,13 +131,16 @@ def evaluate_bundle(options: BundleOptions) -> dict[str, Any]:
         "prompts": sum(len(texts) for texts in prompts.values()),
         "seeds": seeds,
         "seconds": seconds,
+        "omega": options.omega or engine.spec.ranges.omega_default,
         "standard_errors": "over prompts",
         "freshness_checked": options.training_data is not None,
         "real": judge_real(engine, classifier, tuple(prompts), options.real_per_class, first, seconds),
         "jumps": {},
     }
     for count in options.steps:
-        report["jumps"][str(count)] = judge_generation(engine, classifier, prompts, seeds, count, seconds)
+        report["jumps"][str(count)] = judge_generation(
+            engine, classifier, prompts, seeds, count, seconds, options.omega
+        )
         report["ratios"] = judge_ratios(report["real"], report["jumps"])
         write_json(options.out, report)  # a long run leaves what it has found so far
     if options.retrieval_prompts:

@@ -119,6 +119,8 @@ def evaluate(
     per_class: Annotated[int, typer.Option(help="held-out prompts of each class")] = 8,
     seeds: Annotated[int, typer.Option(help="seeds of each prompt")] = 1,
     retrieval_prompts: Annotated[int, typer.Option(help="prompts of the retrieval; 0 = none")] = 24,
+    seconds: Annotated[float, typer.Option(help="length of a clip")] = 10.0,
+    omega: Annotated[float | None, typer.Option(help="guidance of the judged clips; none = the bundle's own")] = None,
 ) -> None:
     """Judge a bundle on the held-out prompts: the classifier's verdicts and preview-to-refine retrieval."""
 
@@ -127,7 +129,7 @@ def evaluate(
 
         options = BundleOptions(
             bundle, classifier, out, training_data, tuple(steps or BundleOptions.steps), per_class, seeds,
-            retrieval_prompts=retrieval_prompts,
+            retrieval_prompts=retrieval_prompts, seconds=seconds, omega=omega,
         )
         evaluate_bundle(options)
 

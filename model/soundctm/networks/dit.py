@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from soundctm.spec import Conditioning, DiTSpec
+from soundctm.text.pooling import sentence_embedding
 
 _OMEGA_SCALE = 1000.0
 _FOURIER_FREQUENCIES = 128
 _ROTARY_BASE = 10000.0
 NORM_EPS = 1e-5
+_RECALL_SHARPNESS = 20.0
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,13 @@ def _mlp(inputs: int, dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, dim), nn.SiLU(), nn.Linear(dim, dim))
 
 
+def recalled(vectors: Tensor, memory: Tensor) -> Tensor:
+    """What an associative memory [K, E] holds that is like the vectors [B, E] (Ramsauer et al. 2021, equation 3, with
+    likeness by angle): words never trained on become those that were; what lies between two stays between them."""
+    likeness = functional.normalize(vectors, dim=-1) @ functional.normalize(memory, dim=-1).T
+    return (_RECALL_SHARPNESS * likeness).softmax(-1) @ memory
+
+
 class DiT(nn.Module):
     """F(x, t, s, omega, text). Student and teacher are one class: the teacher is called without s and omega."""
 
@@ -271,6 +280,8 @@ class DiT(nn.Module):
             self.final_modulation = nn.Linear(spec.embed_dim, 2 * spec.embed_dim)
         if spec.pooled_text:
             self.to_pooled_embed = _mlp(spec.cond_dim, spec.embed_dim)
+        self.text_memory: Tensor | None
+        self.register_buffer("text_memory", torch.zeros(spec.text_memory, spec.embed_dim) if spec.text_memory else None)
         self._zero_outputs()
 
     def _zero_outputs(self) -> None:
@@ -302,10 +313,9 @@ class DiT(nn.Module):
 
     def pooled(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """A prompt's share of the conditioning vector, from the mean of its tokens: [B, L, D], [B, L] -> [B, E]."""
-        weights = torch.ones(tokens.shape[:2], device=tokens.device) if mask is None else mask.to(tokens.dtype)
-        mean = (tokens * weights[..., None]).sum(1) / weights.sum(1, keepdim=True).clamp(min=1.0)
-        embed: Tensor = self.to_pooled_embed(functional.normalize(mean, dim=-1) * math.sqrt(self.spec.cond_dim))
-        return embed
+        kept = torch.ones(tokens.shape[:2], device=tokens.device) if mask is None else mask
+        embed: Tensor = self.to_pooled_embed(sentence_embedding(tokens, kept) * math.sqrt(self.spec.cond_dim))
+        return embed if self.text_memory is None else recalled(embed, self.text_memory)
 
     def level_embedding(
         self, c_noise_t: Tensor, c_noise_s: Tensor | None, omega: Tensor | None, pooled: Tensor | None

@@ -34,9 +34,13 @@ class Verdict:
     first: str
 
 
-def generate(engine: Engine, prompt: str, seed: int, steps: int, seconds: float) -> Audio:
-    """One mono clip of the engine, [samples]."""
-    recipe = make_recipe(engine.spec, engine.digest, prompt=prompt, seed=seed, seconds=seconds, steps=steps)
+def generate(
+    engine: Engine, prompt: str, seed: int, steps: int, seconds: float, omega: float | None = None
+) -> Audio:
+    """One mono clip of the engine, [samples]. `omega` None: the bundle's default."""
+    recipe = make_recipe(
+        engine.spec, engine.digest, prompt=prompt, seed=seed, seconds=seconds, steps=steps, omega=omega
+    )
     return np.asarray(render(engine, recipe).mean(axis=0), np.float32)
 
 
@@ -71,12 +75,14 @@ def judge_generation(
     seeds: Sequence[int],
     steps: int,
     seconds: float,
+    omega: float | None = None,
 ) -> dict[str, Any]:
     """Top-1 and top-5 rates of clips generated in `steps` jumps from every prompt and seed."""
     verdicts: dict[str, list[list[Verdict]]] = {}
     for label, texts in prompts.items():
         verdicts[label] = [
-            [judge(classifier, generate(engine, text, seed, steps, seconds), label) for seed in seeds] for text in texts
+            [judge(classifier, generate(engine, text, seed, steps, seconds, omega), label) for seed in seeds]
+            for text in texts
         ]
         first = [verdict.rank == 0 for of_prompt in verdicts[label] for verdict in of_prompt]
         logger.info("%d jumps, %s: top-1 %.2f", steps, label, float(np.mean(first)))
