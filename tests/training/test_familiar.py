@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from soundctm.familiarity import FamiliarTable
 from soundctm.text.protocol import TextEncoder
+from soundctm_training.dataset import TextTable
 from soundctm_training.encode import text_encoder
 from soundctm_training.evaluation.prompts import canonical, held_out_prompts, known_labels
 from soundctm_training.familiar import (
     MOST_ROWS,
     NothingFamiliarError,
     catalogue_captions,
+    encoded_table,
     familiar_table,
     separation,
     split_held_out,
@@ -69,6 +72,19 @@ def test_the_threshold_warns_of_one_in_twenty_of_the_prompts_that_set_it(table: 
     assert not {text for text, _ in fitting} & {text for text, _ in judging}
     assert len(fitting) + len(judging) == sum(len(held_out_prompts()[label]) for label in CLASSES)
     assert 0.2 < table.threshold < 0.7
+
+
+def test_encoded_captions_set_a_threshold_that_one_in_twenty_of_them_misses() -> None:
+    tokens = torch.nn.functional.normalize(torch.randn(201, 1, 24, generator=torch.Generator().manual_seed(0)), dim=-1)
+    texts = ["", *(f"caption {row}" for row in range(200))]
+    masks = torch.ones(201, 1, dtype=torch.bool)
+    table = encoded_table(TextTable(tokens, masks, texts))
+    likeness = tokens[1:, 0] @ tokens[1:, 0].T
+    nearest_other = likeness.fill_diagonal_(-1.0).max(1).values.numpy()
+    assert sorted(table.labels) == sorted(texts[1:])
+    assert np.mean(nearest_other < table.threshold) == pytest.approx(0.05)
+    with pytest.raises(NothingFamiliarError, match="1 captions"):
+        encoded_table(TextTable(tokens[:2], masks[:2], texts[:2]))
 
 
 def test_the_kept_rows_are_the_ones_farthest_apart() -> None:

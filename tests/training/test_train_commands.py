@@ -120,6 +120,36 @@ def test_the_bundle_renders_a_clip_and_knows_what_it_knows(folder: Path) -> None
     assert unknown is not None and unknown.unfamiliar
 
 
+def assemble_of_latents(folder: Path, out: Path, *more: object, exit_code: int = 0) -> str:
+    parts = {"codec": "codec/codec.safetensors", "student": "student/student.safetensors", "latents": "latents",
+             "card": "card.md", "licence": "card.md"}  # fmt: skip
+    options = [part for name, file in parts.items() for part in (f"--{name}", folder / file)]
+    return run("assemble", folder / "minute.toml", *options, "-o", out, *more, exit_code=exit_code)
+
+
+def test_a_bundle_of_data_of_ones_own_knows_its_captions_and_claims_nothing_of_ours(
+    folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "own"
+    assemble_of_latents(folder, out, "--set", "text.remembered=0", "--set", "licence=LicenseRef-mine")
+    bundle = open_bundle(out)
+    assert bundle.spec.licence == "LicenseRef-mine" and bundle.spec.restricted
+    assert not (out / "recordings_attribution.csv").exists() and bundle.spec.network.text_memory == 0
+    captions = [text for text in json.loads((folder / "latents/texts.json").read_text()) if text]
+    found = load_engine(bundle).familiarity(captions[0])
+    assert found is not None and found.label == captions[0] and not found.unfamiliar
+
+
+def test_data_of_ones_own_has_no_classes(folder: Path, tmp_path: Path) -> None:
+    for more, problem in (
+        ([], "text.remembered = 2 is of the synthesiser's classes"),
+        (["--labels-of", folder / "data.toml"], "leave --labels-of and --without out"),
+    ):
+        printed = " ".join(assemble_of_latents(folder, tmp_path / "none", *more, exit_code=1).split())
+        assert problem in printed
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_holds_its_metrics_samples_and_configuration(folder: Path) -> None:
     student = folder / "student"
     rows = [json.loads(line) for line in (student / "metrics.jsonl").read_text().splitlines()]

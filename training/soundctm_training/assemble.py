@@ -17,27 +17,26 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from soundctm.bundle import CODEC_FILE, FAMILIAR_FILE, NETWORK_FILE, TEXT_FILE, TOKENIZER_FILE, Bundle, write_manifest
-from soundctm.familiarity import write_familiar_table
+from soundctm.familiarity import FamiliarTable, write_familiar_table
 from soundctm.networks.dit import DiT
 from soundctm.networks.loading import load_into
 from soundctm.spec import BundleSpec
 from soundctm.text.protocol import TextEncoder
 from soundctm_training import synth
 from soundctm_training.codec.description import codec_spec
-from soundctm_training.config import TrainingConfig, need
+from soundctm_training.config import ConfigError, TrainingConfig, need
 from soundctm_training.encode import text_encoder, text_spec, write_text_encoder
-from soundctm_training.familiar import catalogue_captions, familiar_table, separation
+from soundctm_training.familiar import catalogue_captions, encoded_table, familiar_table, separation
 from soundctm_training.files import read_weights
+from soundctm_training.joined import open_datasets
 from soundctm_training.memory import remembered_texts
 from soundctm_training.synth.catalogue import LABELS
 
 logger = logging.getLogger(__name__)
 
-LICENCE = "Apache-2.0"
 LICENCE_FILE = "LICENCE"
 CARD_FILE = "MODEL_CARD.md"
 ATTRIBUTION_FILE = "recordings_attribution.csv"
-Captions = Sequence[tuple[str, str]]  # with their labels
 _DECODERS = ("vocoder.", "decoder.", "post_conv.")  # of the mel codec, of the learned one
 
 
@@ -50,7 +49,7 @@ def bundle_spec(config: TrainingConfig) -> BundleSpec:
         codec=codec_spec(config),
         text=text_spec(),
         ranges=config.ranges(),
-        licence=LICENCE,
+        licence=config.licence,
     )
 
 
@@ -77,24 +76,28 @@ def assemble(
     folder: Path,
     labels: Sequence[str] = LABELS,
     unlike: Sequence[str] = (),
+    latents: Sequence[Path] = (),
 ) -> Bundle:
-    """Write the bundle's folder (replaced when it exists) and open it. `labels`: the classes the student was trained
-    on; `unlike`: those it makes unlike their names."""
+    """Write the bundle's folder (replaced when it exists) and open it. `labels`: the classes of the synthesiser that
+    the student was trained on; `unlike`: those it makes unlike their names. `latents`: encoded data of other sounds,
+    instead.
+
+    Raises ConfigError, DataError, NothingFamiliarError.
+    """
+    tensors, table, memory = _known(config, read_weights(student), labels, unlike, latents)
+    spec = bundle_spec(config)
+    spec = replace(spec, network=replace(spec.network, text_memory=memory))
     aside = folder.with_name(folder.name + ".new")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    encoder = text_encoder()
-    captions = [(caption, label) for caption, label in catalogue_captions() if label in set(labels)]
-    tensors, memory = _with_memory(config, read_weights(student), captions, encoder)
-    spec = bundle_spec(config)
-    spec = replace(spec, network=replace(spec.network, text_memory=memory))
     save_file(half(tensors), aside / NETWORK_FILE)
     save_file(half(read_weights(codec), _DECODERS), aside / CODEC_FILE)
     write_text_encoder(aside / TEXT_FILE, aside / TOKENIZER_FILE)
-    _write_familiar(aside, captions, encoder, unlike)
+    write_familiar_table(table, aside / FAMILIAR_FILE)
     shutil.copyfile(card, aside / CARD_FILE)
     shutil.copyfile(licence, aside / LICENCE_FILE)
-    shutil.copyfile(Path(synth.__file__).with_name(ATTRIBUTION_FILE), aside / ATTRIBUTION_FILE)
+    if not latents:
+        shutil.copyfile(Path(synth.__file__).with_name(ATTRIBUTION_FILE), aside / ATTRIBUTION_FILE)
     write_manifest(aside, spec)
     shutil.rmtree(folder, ignore_errors=True)
     bundle = write_manifest(aside.rename(folder), spec)
@@ -102,23 +105,35 @@ def assemble(
     return bundle
 
 
-def _with_memory(
-    config: TrainingConfig, student: Mapping[str, Tensor], captions: Captions, encoder: TextEncoder
-) -> tuple[Mapping[str, Tensor], int]:
-    """The student's tensors with the texts it remembers, as many as the configuration says of each class, and how many
-    these are."""
+def _known(
+    config: TrainingConfig,
+    student: Mapping[str, Tensor],
+    labels: Sequence[str],
+    unlike: Sequence[str],
+    latents: Sequence[Path],
+) -> tuple[Mapping[str, Tensor], FamiliarTable, int]:
+    """The student's tensors with the texts it remembers of each class, the table by which the daemon tells a prompt it
+    does not know, and how many texts it remembers. How well the table does is logged."""
     remembered = config.text.remembered if config.text else 0
+    if latents and remembered:
+        raise ConfigError(
+            f"text.remembered = {remembered} is of the synthesiser's classes, and the data of --latents has none; give "
+            "--set text.remembered=0"
+        )
+    if latents:
+        return student, encoded_table(open_datasets(latents).text), 0
+    encoder = text_encoder()
+    captions = [(caption, label) for caption, label in catalogue_captions() if label in set(labels)]
+    table = familiar_table(captions, encoder, unlike)
+    _log_separation(table, encoder)
     if not remembered:
-        return student, 0
+        return student, table, 0
     network = load_into(lambda: DiT(need(config.network, "network", config)), student, NETWORK_FILE)
     memory = remembered_texts(network, captions, encoder, remembered)
-    return {**student, "text_memory": memory}, len(memory)
+    return {**student, "text_memory": memory}, table, len(memory)
 
 
-def _write_familiar(folder: Path, captions: Captions, encoder: TextEncoder, unlike: Sequence[str]) -> None:
-    """By which the daemon tells a prompt the student does not know; how well it does is logged."""
-    table = familiar_table(captions, encoder, unlike)
-    write_familiar_table(table, folder / FAMILIAR_FILE)
+def _log_separation(table: FamiliarTable, encoder: TextEncoder) -> None:
     found = separation(table, encoder)
     shares = {**found.unknown, "unlike their names": found.unlike}
     logger.info(

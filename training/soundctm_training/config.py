@@ -124,6 +124,7 @@ class Reporting:
 class TrainingConfig:
     name: str
     description: str = ""
+    licence: str = "unknown (see LICENCE)"  # of the bundle, an SPDX expression; what is not known must be accepted once
     omega_default: float = 3.0
     data: DataSettings | None = None
     encode: EncodeSettings | None = None

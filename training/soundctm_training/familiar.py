@@ -15,11 +15,13 @@ from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from soundctm.errors import SoundCTMError
 from soundctm.familiarity import FamiliarTable
 from soundctm.text.pooling import sentence_embedding
 from soundctm.text.protocol import TextEncoder
+from soundctm_training.dataset import TextTable
 from soundctm_training.evaluation.prompts import held_out_prompts
 from soundctm_training.synth.captions import class_captions, plain_phrases
 
@@ -85,6 +87,20 @@ def familiar_table(
     table = FamiliarTable(np.concatenate(embeddings), tuple(labels), -1.0, frozenset(unlike) & set(by_label))
     best = [table.nearest(embedding).similarity for embedding in embed([prompt for prompt, _ in fitting], encoder)]
     return replace(table, threshold=float(np.percentile(best, _NEEDLESS_PERCENT)))
+
+
+def encoded_table(text: TextTable) -> FamiliarTable:
+    """Of captions that were encoded, each its own label. No other wordings of them are at hand: the threshold is one
+    below which one caption in twenty lies from all that are kept but itself. Raises NothingFamiliarError."""
+    rows = list({caption: row for row, caption in enumerate(text.texts) if caption}.values())
+    if len(rows) < 2:
+        raise NothingFamiliarError(f"the encoded data has {len(rows)} captions; a table of what is known needs two")
+    embeddings = functional.normalize(text.means[rows], dim=-1).numpy()
+    kept = spread_out(embeddings, MOST_ROWS)
+    similarities = embeddings @ embeddings[kept].T
+    similarities[kept, np.arange(len(kept))] = -1.0  # to itself
+    threshold = float(np.percentile(similarities.max(1), _NEEDLESS_PERCENT))
+    return FamiliarTable(embeddings[kept], tuple(text.texts[rows[row]] for row in kept), threshold)
 
 
 def separation(table: FamiliarTable, encoder: TextEncoder) -> Separation:

@@ -181,6 +181,10 @@ def assemble(
         list[str] | None,
         typer.Option(help="a class it learned but does not make well: its prompts count as unfamiliar; repeatable"),
     ] = None,
+    latents: Annotated[
+        list[Path] | None,
+        typer.Option(help="encoded data of your own: what it knows is what their captions say; repeatable"),
+    ] = None,
     change: Annotated[list[str] | None, typer.Option("--set", help="table.key=value on top of the file")] = None,
 ) -> None:
     """Make the bundle that a daemon loads."""
@@ -189,7 +193,9 @@ def assemble(
         from soundctm_training.assemble import assemble as make
 
         config = read_config(config_file, change or ())
+        if latents and (labels_of or without):
+            raise ConfigError("--latents is of data without classes: leave --labels-of and --without out")
         labels = classes_of(labels_of)
-        make(config, codec, student, card, licence, out, labels, some_of(labels, without or ()))
+        make(config, codec, student, card, licence, out, labels, some_of(labels, without or ()), latents or ())
 
     run_command(command)
