@@ -39,6 +39,7 @@ def test_the_shipped_configuration_is_consistent() -> None:
         ('"adaptive_norm"', '"adaptive"', r"conditioning is 'adaptive', did you mean 'adaptive_norm'\?; allowed: "),
         ("windows = [512, 2048]", "windows = 512", r"decoder: windows is 512; it is a list"),
         ("spread = 0.2\n", "", r"codec: spread missing"),
+        ("pooled_text = true", "text_memory = 9", r"network.text_memory is 9; .* set text\.remembered"),
         ("[codec]", "codec = [", r"cannot be read as TOML"),
     ],
 )

@@ -172,10 +172,11 @@ def test_judging_a_bundle_fills_the_whole_table(tiny_bundle_dir: Path, tmp_path:
     out = tmp_path / "report.json"
     options = BundleOptions(
         str(tiny_bundle_dir), tmp_path / "classifier.safetensors", out, steps=(1, 2), per_class=1, seeds_per_prompt=1,
-        real_per_class=1, retrieval_prompts=2, retrieval_seeds=3, seconds=0.5, sheet=tmp_path / "sheet.png",
+        real_per_class=1, retrieval_prompts=2, retrieval_seeds=3, seconds=0.5, omega=2.0, sheet=tmp_path / "sheet.png",
     )
     evaluate_bundle(options)
     report = json.loads(out.read_text(encoding="utf-8"))
+    assert report["omega"] == 2.0 and report["seconds"] == 0.5
     assert report["bundle"] == "tiny" and set(report["jumps"]) == {"1", "2"} and not report["freshness_checked"]
     for table in (*report["jumps"].values(), *report["real"].values()):
         assert set(table["classes"]) == set(labels) and table["overall"]["top1"]["n"] == len(labels)

@@ -140,6 +140,13 @@ class TrainingConfig:
     hardware: Hardware = Hardware()
     reporting: Reporting = Reporting()
 
+    def __post_init__(self) -> None:
+        if self.network is not None and self.network.text_memory:
+            raise ConfigError(
+                f"network.text_memory is {self.network.text_memory}; no training fills a memory, `assemble` does: "
+                "leave it out and set text.remembered"
+            )
+
     def ranges(self) -> Ranges:
         distillation = need(self.distillation, "distillation", self)
         return Ranges(distillation.omega_min, distillation.omega_max, self.omega_default)
