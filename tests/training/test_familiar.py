@@ -17,6 +17,7 @@ from soundctm_training.familiar import (
     MOST_ROWS,
     NothingFamiliarError,
     catalogue_captions,
+    embedded_by_label,
     encoded_table,
     familiar_table,
     separation,
@@ -39,7 +40,8 @@ def encoder() -> TextEncoder:
 @pytest.fixture(scope="module")
 def table(encoder: TextEncoder) -> FamiliarTable:
     captions = [pair for pair in catalogue_captions() if pair[1] in CLASSES]
-    return familiar_table([pair for index, pair in enumerate(captions) if index % 4 == 0], encoder)
+    few = [pair for index, pair in enumerate(captions) if index % 4 == 0]
+    return familiar_table(embedded_by_label(few, encoder), encoder)
 
 
 def test_the_published_table_would_hold_every_class_and_stay_small() -> None:
@@ -62,7 +64,8 @@ def test_what_is_no_sound_is_told_from_what_is_known(table: FamiliarTable, encod
 
 def test_a_class_unlike_its_name_is_told_though_its_words_are_near_to_another(encoder: TextEncoder) -> None:
     captions = [pair for pair in catalogue_captions()[::4] if pair[1] in ("door", "knock")]
-    shares = [separation(familiar_table(captions, encoder, unlike), encoder) for unlike in ((), ("door",))]
+    by_label = embedded_by_label(captions, encoder)
+    shares = [separation(familiar_table(by_label, encoder, unlike), encoder) for unlike in ((), ("door",))]
     assert shares[0].unlike is None
     assert shares[1].unlike is not None and shares[1].unlike >= 0.75  # of eight prompts
 
@@ -105,7 +108,7 @@ def test_unknown_prompts_name_no_class_and_are_no_held_out_prompt() -> None:
 
 def test_without_a_class_to_judge_there_is_no_table(encoder: TextEncoder) -> None:
     with pytest.raises(NothingFamiliarError, match="nonsense"):
-        familiar_table([("a caption", "nonsense")], encoder)
+        familiar_table(embedded_by_label([("a caption", "nonsense")], encoder), encoder)
 
 
 def test_a_bundle_is_judged_on_what_it_says_it_knows(tmp_path: Path) -> None:

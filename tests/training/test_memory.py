@@ -13,6 +13,7 @@ from soundctm.spec import DiTSpec
 from soundctm.text.protocol import TextEncoder
 from soundctm_training.config import ConfigError
 from soundctm_training.encode import text_encoder
+from soundctm_training.familiar import embedded_by_label
 from soundctm_training.memory import remembered_texts
 from tiny import TINY_SPEC
 
@@ -43,12 +44,12 @@ def with_memory(memory: torch.Tensor) -> DiT:
 def test_a_vector_becomes_what_is_remembered_nearest_and_stays_between_where_it_lies_between() -> None:
     memory = torch.tensor([[3.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 1.0]])
     near, between = recalled(torch.tensor([[0.9, 0.2, 0.1], [7.0, 7.0, 0.0]]), memory)
-    torch.testing.assert_close(near, memory[0], atol=0.01, rtol=0)  # of the others at most e^-14 each
-    torch.testing.assert_close(between, (memory[0] + memory[1]) / 2, atol=1e-4, rtol=0)
+    torch.testing.assert_close(near, memory[0])
+    torch.testing.assert_close(between, (memory[0] + memory[1]) / 2)
 
 
 def test_the_centres_of_every_class_and_the_empty_text_are_remembered(encoder: TextEncoder) -> None:
-    memory = remembered_texts(network(), CAPTIONS, encoder, 2)
+    memory = remembered_texts(network(), embedded_by_label(CAPTIONS, encoder), encoder, 2)
     assert memory.shape == (2 * 2 + 1, 64)
     every = network().pooled(*encoder.encode([text for text, label in CAPTIONS if label == "rain"]))
     assert float(torch.cdist(memory[:2], every).min(0).values.max()) < float(torch.cdist(every, every).max())
@@ -56,13 +57,13 @@ def test_the_centres_of_every_class_and_the_empty_text_are_remembered(encoder: T
 
 
 def test_few_captions_are_remembered_themselves(encoder: TextEncoder) -> None:
-    memory = remembered_texts(network(), CAPTIONS[:3], encoder, 8)
+    memory = remembered_texts(network(), embedded_by_label(CAPTIONS[:3], encoder), encoder, 8)
     texts = [text for text, _ in CAPTIONS[:3]]
     torch.testing.assert_close(memory[:-1], network().pooled(*encoder.encode(texts)), atol=1e-5, rtol=1e-4)
 
 
 def test_a_prompt_of_other_words_comes_nearer_to_its_class(encoder: TextEncoder) -> None:
-    remembering = with_memory(remembered_texts(network(), CAPTIONS, encoder, 2))
+    remembering = with_memory(remembered_texts(network(), embedded_by_label(CAPTIONS, encoder), encoder, 2))
     for label, prompt in (("rain", "it is raining cats"), ("dog", "my dog yelps at the postman")):
         own = network().pooled(*encoder.encode([text for text, of in CAPTIONS if of == label])).mean(0)
         tokens = encoder.encode([prompt])
@@ -71,7 +72,7 @@ def test_a_prompt_of_other_words_comes_nearer_to_its_class(encoder: TextEncoder)
 
 
 def test_the_empty_text_stays_what_it_is(encoder: TextEncoder) -> None:
-    remembering = with_memory(remembered_texts(network(), CAPTIONS, encoder, 2))
+    remembering = with_memory(remembered_texts(network(), embedded_by_label(CAPTIONS, encoder), encoder, 2))
     before, after = (net.pooled(*encoder.encode([""])) for net in (network(), remembering))
     nearest = torch.cdist(after, network().pooled(*encoder.encode([text for text, _ in CAPTIONS]))).min()
     assert float((after - before).norm()) < 0.5 * float(nearest)
@@ -79,7 +80,7 @@ def test_the_empty_text_stays_what_it_is(encoder: TextEncoder) -> None:
 
 def test_a_network_whose_texts_have_no_vector_cannot_remember(encoder: TextEncoder) -> None:
     with pytest.raises(ConfigError, match=r"network\.pooled_text = true"):
-        remembered_texts(network(pooled_text=False), CAPTIONS, encoder, 2)
+        remembered_texts(network(pooled_text=False), {}, encoder, 2)
 
 
 def test_a_specification_without_a_memory_is_written_as_before() -> None:

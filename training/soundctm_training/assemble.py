@@ -26,7 +26,13 @@ from soundctm_training import synth
 from soundctm_training.codec.description import codec_spec
 from soundctm_training.config import ConfigError, TrainingConfig, need
 from soundctm_training.encode import text_encoder, text_spec, write_text_encoder
-from soundctm_training.familiar import catalogue_captions, encoded_table, familiar_table, separation
+from soundctm_training.familiar import (
+    catalogue_captions,
+    embedded_by_label,
+    encoded_table,
+    familiar_table,
+    separation,
+)
 from soundctm_training.files import read_weights
 from soundctm_training.joined import open_datasets
 from soundctm_training.memory import remembered_texts
@@ -123,13 +129,13 @@ def _known(
     if latents:
         return student, encoded_table(open_datasets(latents).text), 0
     encoder = text_encoder()
-    captions = [(caption, label) for caption, label in catalogue_captions() if label in set(labels)]
-    table = familiar_table(captions, encoder, unlike)
+    by_label = embedded_by_label([pair for pair in catalogue_captions() if pair[1] in set(labels)], encoder)
+    table = familiar_table(by_label, encoder, unlike)
     _log_separation(table, encoder)
     if not remembered:
         return student, table, 0
     network = load_into(lambda: DiT(need(config.network, "network", config)), student, NETWORK_FILE)
-    memory = remembered_texts(network, captions, encoder, remembered)
+    memory = remembered_texts(network, by_label, encoder, remembered)
     return {**student, "text_memory": memory}, table, len(memory)
 
 

@@ -60,17 +60,24 @@ def catalogue_captions() -> list[tuple[str, str]]:
     return chosen
 
 
+def embedded_by_label(
+    captions_with_labels: Iterable[tuple[str, str]], encoder: TextEncoder
+) -> dict[str, Embeddings]:
+    """Of every label its distinct captions' unit embeddings [N, D]."""
+    by_label: dict[str, dict[str, None]] = {}
+    for caption, label in captions_with_labels:
+        by_label.setdefault(label, {})[caption] = None
+    return {label: embed(list(captions), encoder) for label, captions in by_label.items()}
+
+
 def familiar_table(
-    captions_with_labels: Iterable[tuple[str, str]], encoder: TextEncoder, unlike: Collection[str] = ()
+    by_label: Mapping[str, Embeddings], encoder: TextEncoder, unlike: Collection[str] = ()
 ) -> FamiliarTable:
     """Equally many captions of every label, as far apart as they can be chosen, and the threshold. `unlike`: labels
     that the student makes unlike their names.
 
     Held-out prompts of labels without captions are left out. Raises NothingFamiliarError.
     """
-    by_label: dict[str, list[str]] = {}
-    for caption, label in captions_with_labels:
-        by_label.setdefault(label, []).append(caption)
     fitting, _ = split_held_out(set(by_label) - set(unlike))
     if not fitting:
         raise NothingFamiliarError(
@@ -79,8 +86,7 @@ def familiar_table(
         )
     rows = max(1, MOST_ROWS // len(by_label))
     embeddings, labels = [], []
-    for label, captions in by_label.items():
-        found = embed(list(dict.fromkeys(captions)), encoder)
+    for label, found in by_label.items():
         kept = spread_out(found, rows)
         embeddings.append(found[kept])
         labels += [label] * len(kept)

@@ -6,7 +6,7 @@ thing have, though they lie nearest to them. The memory puts the first in place 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -16,29 +16,26 @@ from torch import Tensor
 from soundctm.networks.dit import DiT
 from soundctm.text.protocol import TextEncoder
 from soundctm_training.config import ConfigError
-from soundctm_training.familiar import embed
+from soundctm_training.familiar import Embeddings, embed
 
 _SEED = 5
 
 
 def remembered_texts(
-    network: DiT, captions_with_labels: Iterable[tuple[str, str]], encoder: TextEncoder, per_label: int
+    network: DiT, by_label: Mapping[str, Embeddings], encoder: TextEncoder, per_label: int
 ) -> Tensor:
-    """Memory [K, E] of a network without one: at most `per_label` centres of the vectors that a label's captions have,
-    and the vector of the empty text, which must stay what it is. Raises ConfigError."""
+    """Memory [K, E] of a network without one: at most `per_label` centres of the vectors that a label's captions, given
+    by their embeddings, have; and the vector of the empty text, which must stay what it is. Raises ConfigError."""
     if not network.spec.pooled_text:
         raise ConfigError("text.remembered needs network.pooled_text = true: without it a prompt has no vector")
-    by_label: dict[str, list[str]] = {}
-    for caption, label in captions_with_labels:
-        by_label.setdefault(label, []).append(caption)
-    centres = [_centres(_vectors(network, texts, encoder), per_label) for texts in by_label.values()]
-    return torch.cat([*centres, _vectors(network, [""], encoder)])
+    centres = [_centres(_vectors(network, embeddings), per_label) for embeddings in by_label.values()]
+    return torch.cat([*centres, _vectors(network, embed([""], encoder))])
 
 
 @torch.inference_mode()
-def _vectors(network: DiT, texts: list[str], encoder: TextEncoder) -> Tensor:
-    tokens = torch.from_numpy(embed(list(dict.fromkeys(texts)), encoder))[:, None]
-    return network.pooled(tokens)
+def _vectors(network: DiT, embeddings: Embeddings) -> Tensor:
+    """What the network makes of them [N, E]: a text's embedding is the mean of its tokens, and so of one token."""
+    return network.pooled(torch.from_numpy(embeddings)[:, None])
 
 
 def _centres(vectors: Tensor, most: int) -> Tensor:
