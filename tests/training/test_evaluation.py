@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from soundctm_training.evaluate import BundleOptions, ClassifierOptions, evaluate_bundle, make_classifier
-from soundctm_training.evaluation.bundle import judge_ratios
+from soundctm_training.evaluation.bundle import judge_ratios, seeds_of_prompts
 from soundctm_training.evaluation.classifier import (
     ClassifierFileError,
     SoundClassifier,
@@ -164,6 +164,10 @@ def test_prompts_of_every_class_are_chosen_and_a_class_without_is_named() -> Non
     assert {label: len(texts) for label, texts in chosen_prompts(("rain", "bell"), 3).items()} == {"rain": 3, "bell": 3}
     with pytest.raises(PromptError, match="unicorn"):
         chosen_prompts(("rain", "unicorn"), 3)
+
+
+def test_no_prompt_of_a_class_shares_a_seed_with_another() -> None:
+    assert seeds_of_prompts([7, 8], 3) == [[7, 8], [9, 10], [11, 12]]
 
 
 def test_judging_a_bundle_fills_the_whole_table(tiny_bundle_dir: Path, tmp_path: Path) -> None:

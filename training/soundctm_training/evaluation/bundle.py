@@ -68,6 +68,12 @@ def _table(verdicts: Mapping[str, Sequence[Sequence[Verdict]]]) -> dict[str, Any
     return {"overall": _rates(everything), "classes": classes}
 
 
+def seeds_of_prompts(seeds: Sequence[int], prompts: int) -> list[list[int]]:
+    """For each prompt as many seeds as there are, none twice; the first prompt has `seeds` themselves."""
+    span = max(seeds) - min(seeds) + 1
+    return [[seed + prompt * span for seed in seeds] for prompt in range(prompts)]
+
+
 def judge_generation(
     engine: Engine,
     classifier: SoundClassifier,
@@ -77,12 +83,15 @@ def judge_generation(
     seconds: float,
     omega: float | None = None,
 ) -> dict[str, Any]:
-    """Top-1 and top-5 rates of clips generated in `steps` jumps from every prompt and seed."""
+    """Top-1 and top-5 rates of clips generated in `steps` jumps from every prompt and seed.
+
+    The seeds count on from prompt to prompt: from one seed, prompts of one class give much the same clip.
+    """
     verdicts: dict[str, list[list[Verdict]]] = {}
     for label, texts in prompts.items():
         verdicts[label] = [
-            [judge(classifier, generate(engine, text, seed, steps, seconds, omega), label) for seed in seeds]
-            for text in texts
+            [judge(classifier, generate(engine, text, seed, steps, seconds, omega), label) for seed in of_prompt]
+            for text, of_prompt in zip(texts, seeds_of_prompts(seeds, len(texts)), strict=True)
         ]
         first = [verdict.rank == 0 for of_prompt in verdicts[label] for verdict in of_prompt]
         logger.info("%d jumps, %s: top-1 %.2f", steps, label, float(np.mean(first)))
