@@ -75,7 +75,7 @@ fuzz: $(VENV)/.installed-dev
 # The starter's weights from data to bundle; hours on two CPU cores. A stopped stage goes on where it was.
 STARTER := $(RUNS)/starter
 # Classes that the shipped weights make unlike their names (the model card says why); of others, look first.
-UNLIKE ?= door splash riser firework explosion gong
+UNLIKE ?= horse splash bell gong door firework
 starter: $(VENV)/.installed-dev
 	test -f $(STARTER)/pools/.drawn || ($(TRAIN) synthesise training/configs/starter_data.toml -o $(STARTER)/pools --workers $(WORKERS) $(if $(RECORDINGS),--recordings $(RECORDINGS)) && touch $(STARTER)/pools/.drawn)
 	$(TRAIN) codec training/configs/starter.toml --data $(STARTER)/pools -o $(STARTER)/codec
