@@ -81,7 +81,8 @@ starter: $(VENV)/.installed-dev
 	$(TRAIN) codec training/configs/starter.toml --data $(STARTER)/pools -o $(STARTER)/codec
 	$(TRAIN) encode training/configs/starter.toml --data $(STARTER)/pools --codec $(STARTER)/codec -o $(STARTER)/latents --workers $(WORKERS)
 	$(BIN)/torchrun --nproc-per-node $(WORKERS) -m -- soundctm_training.cli teacher training/configs/starter.toml --latents $(STARTER)/latents -o $(STARTER)/teacher
-	$(BIN)/torchrun --nproc-per-node $(WORKERS) -m -- soundctm_training.cli distill training/configs/starter.toml --latents $(STARTER)/latents --teacher $(STARTER)/teacher/teacher.safetensors -o $(STARTER)/student
+	$(TRAIN) remember training/configs/starter.toml --network $(STARTER)/teacher/teacher.safetensors --labels-of training/configs/starter_data.toml -o $(STARTER)/teacher/remembering.safetensors
+	$(BIN)/torchrun --nproc-per-node $(WORKERS) -m -- soundctm_training.cli distill training/configs/starter.toml --latents $(STARTER)/latents --teacher $(STARTER)/teacher/remembering.safetensors -o $(STARTER)/student
 	$(TRAIN) assemble training/configs/starter.toml --codec $(STARTER)/codec/codec.safetensors --student $(STARTER)/student/student.safetensors --card training/MODEL_CARD.md --licence LICENSE --labels-of training/configs/starter_data.toml $(addprefix --without ,$(UNLIKE)) -o $(STARTER)/bundle
 	$(TRAIN) evaluate $(STARTER)/bundle --classifier $(JUDGE) --training-data $(STARTER)/pools -o $(STARTER)/evaluation.json
 

@@ -88,6 +88,7 @@ def step(
         {"feature_wiring": FeatureWiring.PARALLEL},
         {"feature_norm": FeatureNorm.SEQUENCE},
         {"guidance_mix": GuidanceMix.SOLUTIONS, "solver_steps": (0.0, 1.0)},
+        {"guidance_sigma_max": 0.5},
         {"match_point": MatchPoint.ZERO},
         {"distance": Distance.L2},
         {"distance": Distance.L1},
@@ -253,6 +254,8 @@ def test_options_are_read_from_a_table_by_their_words() -> None:
         ({"match_point": MatchPoint.ZERO, "latent_weight": 1.0}, "latent_weight"),
         ({"grid_points": 1}, "grid_points"),
         ({"lambda_max": -1.0}, "lambda_max"),
+        ({"guidance_sigma_max": -1.0}, "guidance_sigma_max"),
+        ({"guidance_sigma_max": 5.0, "guidance_mix": GuidanceMix.SOLUTIONS}, "guidance_mix to 'denoisers'"),
     ],
 )
 def test_values_that_do_not_fit_are_named(change: dict[str, Any], named: str) -> None:

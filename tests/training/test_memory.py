@@ -1,9 +1,10 @@
-"""What a bundle remembers of its texts, and what a prompt's vector becomes by it."""
+"""What a network remembers of its texts, and what a prompt's vector becomes by it."""
 
 from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,19 +14,30 @@ from soundctm.spec import DiTSpec
 from soundctm.text.protocol import TextEncoder
 from soundctm_training.config import ConfigError
 from soundctm_training.encode import text_encoder
-from soundctm_training.familiar import embedded_by_label
-from soundctm_training.memory import remembered_texts
+from soundctm_training.familiar import Embeddings, embed, embedded_by_label
+from soundctm_training.memory import remembering, trainable_copy
 from tiny import TINY_SPEC
 
 CAPTIONS = [
     *((text, "rain") for text in ("rain", "heavy rain", "rain on a roof", "a rain shower", "drizzle", "a downpour")),
     *((text, "dog") for text in ("a dog", "a dog barks", "barking", "a puppy yaps", "woof", "a hound")),
 ]
+RAIN, DOG = ([text for text, of in CAPTIONS if of == label] for label in ("rain", "dog"))
 
 
 @pytest.fixture(scope="module")
 def encoder() -> TextEncoder:
     return text_encoder()
+
+
+@pytest.fixture(scope="module")
+def by_label(encoder: TextEncoder) -> dict[str, Embeddings]:
+    return embedded_by_label(CAPTIONS, encoder)
+
+
+@pytest.fixture(scope="module")
+def empty(encoder: TextEncoder) -> Embeddings:
+    return embed([""], encoder)
 
 
 def network(**changes: object) -> DiT:
@@ -34,11 +46,18 @@ def network(**changes: object) -> DiT:
     return DiT(dataclasses.replace(CONFIG.network, cond_dim=384, **changes)).requires_grad_(False)  # type: ignore[arg-type]
 
 
-def with_memory(memory: torch.Tensor) -> DiT:
-    """The same network, which remembers."""
-    found = network(text_memory=len(memory))
-    found.load_state_dict({**network().state_dict(), "text_memory": memory})
-    return found
+@pytest.fixture
+def pupil(by_label: dict[str, Embeddings], empty: Embeddings) -> DiT:
+    """A network that remembers, whose vectors of different texts point into different directions."""
+    found = network()
+    every = torch.from_numpy(np.concatenate([*by_label.values(), empty]))
+    found.to_pooled_embed[2].bias -= found.prompt_vector(every[:, None]).mean(0)
+    return remembering(found, by_label, empty, 2)
+
+
+def memory_of(found: DiT) -> torch.Tensor:
+    assert found.text_memory is not None
+    return found.text_memory
 
 
 def test_a_vector_becomes_what_is_remembered_nearest_and_stays_between_where_it_lies_between() -> None:
@@ -48,39 +67,50 @@ def test_a_vector_becomes_what_is_remembered_nearest_and_stays_between_where_it_
     torch.testing.assert_close(between, (memory[0] + memory[1]) / 2)
 
 
-def test_the_centres_of_every_class_and_the_empty_text_are_remembered(encoder: TextEncoder) -> None:
-    memory = remembered_texts(network(), embedded_by_label(CAPTIONS, encoder), encoder, 2)
+def test_kinds_of_every_class_and_the_empty_text_are_remembered(
+    encoder: TextEncoder, by_label: dict[str, Embeddings], empty: Embeddings
+) -> None:
+    memory = memory_of(remembering(network(), by_label, empty, 2))
     assert memory.shape == (2 * 2 + 1, 64)
     every = network().pooled(*encoder.encode([text for text, label in CAPTIONS if label == "rain"]))
     assert float(torch.cdist(memory[:2], every).min(0).values.max()) < float(torch.cdist(every, every).max())
     torch.testing.assert_close(memory[-1:], network().pooled(*encoder.encode([""])))
 
 
-def test_few_captions_are_remembered_themselves(encoder: TextEncoder) -> None:
-    memory = remembered_texts(network(), embedded_by_label(CAPTIONS[:3], encoder), encoder, 8)
+def test_few_captions_are_remembered_themselves(encoder: TextEncoder, empty: Embeddings) -> None:
+    memory = memory_of(remembering(network(), embedded_by_label(CAPTIONS[:3], encoder), empty, 8))
     texts = [text for text, _ in CAPTIONS[:3]]
     torch.testing.assert_close(memory[:-1], network().pooled(*encoder.encode(texts)), atol=1e-5, rtol=1e-4)
 
 
-def test_a_prompt_of_other_words_comes_nearer_to_its_class(encoder: TextEncoder) -> None:
-    remembering = with_memory(remembered_texts(network(), embedded_by_label(CAPTIONS, encoder), encoder, 2))
-    for label, prompt in (("rain", "it is raining cats"), ("dog", "my dog yelps at the postman")):
-        own = network().pooled(*encoder.encode([text for text, of in CAPTIONS if of == label])).mean(0)
+def test_a_prompt_of_other_words_comes_nearer_to_its_class(pupil: DiT, encoder: TextEncoder) -> None:
+    for texts, prompt in ((RAIN, "it is raining cats"), (DOG, "my dog yelps at the postman")):
+        own = pupil.prompt_vector(*encoder.encode(texts)).mean(0)
         tokens = encoder.encode([prompt])
-        before, after = (float((net.pooled(*tokens) - own).norm()) for net in (network(), remembering))
-        assert after < before
+        vectors = pupil.prompt_vector(*tokens), pupil.pooled(*tokens)
+        before, after = (float((vector - own).norm()) for vector in vectors)
+        assert after < 0.5 * before
 
 
-def test_the_empty_text_stays_what_it_is(encoder: TextEncoder) -> None:
-    remembering = with_memory(remembered_texts(network(), embedded_by_label(CAPTIONS, encoder), encoder, 2))
-    before, after = (net.pooled(*encoder.encode([""])) for net in (network(), remembering))
+def test_the_empty_text_stays_what_it_is(
+    encoder: TextEncoder, by_label: dict[str, Embeddings], empty: Embeddings
+) -> None:
+    remembers = remembering(network(), by_label, empty, 2)
+    before, after = (net.pooled(*encoder.encode([""])) for net in (network(), remembers))
     nearest = torch.cdist(after, network().pooled(*encoder.encode([text for text, _ in CAPTIONS]))).min()
     assert float((after - before).norm()) < 0.5 * float(nearest)
 
 
-def test_a_network_whose_texts_have_no_vector_cannot_remember(encoder: TextEncoder) -> None:
+def test_a_network_whose_texts_have_no_vector_cannot_remember(empty: Embeddings) -> None:
     with pytest.raises(ConfigError, match=r"network\.pooled_text = true"):
-        remembered_texts(network(pooled_text=False), {}, encoder, 2)
+        remembering(network(pooled_text=False), {}, empty, 2)
+
+
+def test_training_leaves_the_map_from_texts_of_a_network_that_remembers(pupil: DiT) -> None:
+    for source, moves in ((pupil, False), (network(), True)):
+        copy = trainable_copy(source)
+        assert all(parameter.requires_grad is moves for parameter in copy.to_pooled_embed.parameters())
+        assert copy.transformer.project_in.weight.requires_grad
 
 
 def test_a_specification_without_a_memory_is_written_as_before() -> None:

@@ -53,6 +53,12 @@ def test_guidance_one_is_the_conditional_denoiser_and_zero_the_unconditional() -
     torch.testing.assert_close(mixed(z, level), torch.stack([z[0] + 1, z[1] - 1]))
 
 
+def test_above_its_highest_level_guidance_is_the_text_alone() -> None:
+    z, level = torch.ones((3, 1, 3)), torch.tensor([0.5, 2.0, 2.5])
+    mixed = guided(lambda z, level: z + 1, lambda z, level: z - 1, torch.full((3,), 4.0), 2.0)
+    torch.testing.assert_close(mixed(z, level), torch.stack([z[0] + 7, z[1] + 7, z[2] + 1]))
+
+
 def test_denoising_levels_follow_their_two_laws() -> None:
     levels = denoising_levels(20000, DiffusionSpec(), torch.Generator().manual_seed(0))
     low, high = levels[:10000].log(), levels[10000:]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from soundctm.bundle import open_bundle
@@ -99,7 +101,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run("codec", config, "--data", folder / "pools", "-o", folder / "codec", "--steps", 2)
     run("encode", config, "--data", folder / "pools", "--codec", folder / "codec", "-o", folder / "latents")
     run("teacher", config, "--latents", folder / "latents", "-o", folder / "teacher", "--steps", 2)
-    run("distill", config, "--latents", folder / "latents", "--teacher", folder / "teacher/teacher.safetensors",
+    run("remember", config, "--network", folder / "teacher/teacher.safetensors", "--labels-of", data,
+        "-o", folder / "teacher/remembering.safetensors")
+    run("distill", config, "--latents", folder / "latents", "--teacher", folder / "teacher/remembering.safetensors",
         "-o", folder / "student", "--steps", 2, "--codec", folder / "codec", "--set", "reporting.sample_seconds=0.0")
     card = folder / "card.md"
     card.write_text("A minute model.")
@@ -121,7 +125,7 @@ def test_the_bundle_renders_a_clip_and_knows_what_it_knows(folder: Path) -> None
 
 
 def assemble_of_latents(folder: Path, out: Path, *more: object, exit_code: int = 0) -> str:
-    parts = {"codec": "codec/codec.safetensors", "student": "student/student.safetensors", "latents": "latents",
+    parts = {"codec": "codec/codec.safetensors", "student": "teacher/teacher.safetensors", "latents": "latents",
              "card": "card.md", "licence": "card.md"}  # fmt: skip
     options = [part for name, file in parts.items() for part in (f"--{name}", folder / file)]
     return run("assemble", folder / "minute.toml", *options, "-o", out, *more, exit_code=exit_code)
@@ -140,9 +144,63 @@ def test_a_bundle_of_data_of_ones_own_knows_its_captions_and_claims_nothing_of_o
     assert found is not None and found.label == captions[0] and not found.unfamiliar
 
 
+def test_a_network_that_remembers_is_trained_on_as_it_is(folder: Path, tmp_path: Path) -> None:
+    remembering = folder / "teacher/remembering.safetensors"
+    run("teacher", folder / "minute.toml", "--latents", folder / "latents", "-o", tmp_path, "--start", remembering,
+        "--steps", 1, "--codec", folder / "codec", "--set", "reporting.sample_seconds=0.0")  # fmt: skip
+    first, later = load_file(remembering), load_file(tmp_path / "teacher.safetensors")
+    assert first.keys() == later.keys()
+    for name in first:
+        kept = name == "text_memory" or name.startswith("to_pooled_embed")
+        assert torch.equal(first[name], later[name]) or not kept, name
+    assert not torch.equal(first["transformer.project_in.weight"], later["transformer.project_in.weight"])
+
+
+def test_weights_between_two_networks(folder: Path, tmp_path: Path) -> None:
+    files = [folder / "teacher/remembering.safetensors", folder / "student/student.safetensors"]
+    run("average", folder / "minute.toml", *files, "--share", 0.25, "-o", tmp_path / "between.safetensors")
+    one, other, found = map(load_file, (*files, tmp_path / "between.safetensors"))
+    for name, value in found.items():
+        torch.testing.assert_close(value, 0.75 * one[name] + 0.25 * other[name])
+
+
+@pytest.mark.parametrize(
+    ("other", "share", "said"),
+    [("remembering", 1.5, "--share is 1.5; give a share from 0"), ("teacher", 0.5, "remembers 0 texts and the")],
+)
+def test_networks_that_have_nothing_between_them(
+    other: str, share: float, said: str, folder: Path, tmp_path: Path
+) -> None:
+    files = [folder / f"teacher/{name}.safetensors" for name in ("remembering", other)]
+    out = tmp_path / "none.safetensors"
+    printed = run("average", folder / "minute.toml", *files, "--share", share, "-o", out, exit_code=1)
+    assert said in " ".join(printed.split()) and not list(tmp_path.iterdir())
+
+
+def test_teacher_and_student_must_remember_the_same(folder: Path, tmp_path: Path) -> None:
+    printed = run(
+        "distill", folder / "minute.toml", "--latents", folder / "latents", "--teacher",
+        folder / "teacher/remembering.safetensors", "-o", tmp_path / "out", "--steps", 1, "--start",
+        folder / "teacher/teacher.safetensors", exit_code=1,
+    )  # fmt: skip
+    assert "remembers 0 texts and the network it is to go with 5" in " ".join(printed.split())
+
+
+@pytest.mark.parametrize(
+    ("weights", "remembered", "said"),
+    [("teacher", 0, "text.remembered is 0; say how many"), ("remembering", 2, "remembers 5 texts already")],
+)
+def test_a_memory_is_made_once_and_of_something(
+    weights: str, remembered: int, said: str, folder: Path, tmp_path: Path
+) -> None:
+    printed = run("remember", folder / "minute.toml", "--network", folder / f"teacher/{weights}.safetensors", "-o",
+                  tmp_path / "none.safetensors", "--set", f"text.remembered={remembered}", exit_code=1)  # fmt: skip
+    assert said in " ".join(printed.split()) and not list(tmp_path.iterdir())
+
+
 def test_data_of_ones_own_has_no_classes(folder: Path, tmp_path: Path) -> None:
     for more, problem in (
-        ([], "text.remembered = 2 is of the synthesiser's classes"),
+        ([], "remembers nothing; give it a memory (`soundctm train remember`), or --set text.remembered=0"),
         (["--labels-of", folder / "data.toml"], "leave --labels-of and --without out"),
     ):
         printed = " ".join(assemble_of_latents(folder, tmp_path / "none", *more, exit_code=1).split())
@@ -176,7 +234,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(stage: str, folder: Pa
 
 
 def test_a_student_is_distilled_on_from_an_earlier_one(folder: Path, tmp_path: Path) -> None:
-    teacher, earlier = folder / "teacher/teacher.safetensors", folder / "student/student.safetensors"
+    teacher, earlier = folder / "teacher/remembering.safetensors", folder / "student/student.safetensors"
     run("distill", folder / "minute.toml", "--latents", folder / "latents", "--teacher", teacher, "-o", tmp_path / "on",
         "--steps", 1, "--start", earlier, "--start-teacher", teacher)
     assert (tmp_path / "on/student.safetensors").is_file()

@@ -74,3 +74,9 @@ def test_the_loss_is_the_one_of_the_paper() -> None:
 def test_what_it_needs_is_said_before_training(config: TrainingConfig, data: Dataset, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         TeacherTrainer(config, data)
+
+
+def test_what_a_network_remembers_settles_the_vectors_of_texts() -> None:
+    remembers = DiT(dataclasses.replace(CONFIG.network, text_memory=3))
+    with pytest.raises(ConfigError, match="a network that remembers some has settled them"):
+        TeacherTrainer(with_contrast(0.1), many_wordings(), start=remembers)

@@ -18,8 +18,6 @@ from torch import Tensor
 
 from soundctm.bundle import CODEC_FILE, FAMILIAR_FILE, NETWORK_FILE, TEXT_FILE, TOKENIZER_FILE, Bundle, write_manifest
 from soundctm.familiarity import FamiliarTable, write_familiar_table
-from soundctm.networks.dit import DiT
-from soundctm.networks.loading import load_into
 from soundctm.spec import BundleSpec
 from soundctm.text.protocol import TextEncoder
 from soundctm_training import synth
@@ -33,9 +31,8 @@ from soundctm_training.familiar import (
     familiar_table,
     separation,
 )
-from soundctm_training.files import read_weights
+from soundctm_training.files import read_network, read_weights
 from soundctm_training.joined import open_datasets
-from soundctm_training.memory import remembered_texts
 from soundctm_training.synth.catalogue import LABELS
 
 logger = logging.getLogger(__name__)
@@ -90,13 +87,17 @@ def assemble(
 
     Raises ConfigError, DataError, NothingFamiliarError.
     """
-    tensors, table, memory = _known(config, read_weights(student), labels, unlike, latents)
-    spec = bundle_spec(config)
-    spec = replace(spec, network=replace(spec.network, text_memory=memory))
+    network, table = read_network(need(config.network, "network", config), student), _known(labels, unlike, latents)
+    if config.text and config.text.remembered and network.text_memory is None:
+        raise ConfigError(
+            f"text.remembered = {config.text.remembered}, but {student} remembers nothing; give it a memory "
+            "(`soundctm train remember`), or --set text.remembered=0"
+        )
+    spec = replace(bundle_spec(config), network=network.spec)
     aside = folder.with_name(folder.name + ".new")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    save_file(half(tensors), aside / NETWORK_FILE)
+    save_file(half(network.state_dict()), aside / NETWORK_FILE)
     save_file(half(read_weights(codec), _DECODERS), aside / CODEC_FILE)
     write_text_encoder(aside / TEXT_FILE, aside / TOKENIZER_FILE)
     write_familiar_table(table, aside / FAMILIAR_FILE)
@@ -111,32 +112,15 @@ def assemble(
     return bundle
 
 
-def _known(
-    config: TrainingConfig,
-    student: Mapping[str, Tensor],
-    labels: Sequence[str],
-    unlike: Sequence[str],
-    latents: Sequence[Path],
-) -> tuple[Mapping[str, Tensor], FamiliarTable, int]:
-    """The student's tensors with the texts it remembers of each class, the table by which the daemon tells a prompt it
-    does not know, and how many texts it remembers. How well the table does is logged."""
-    remembered = config.text.remembered if config.text else 0
-    if latents and remembered:
-        raise ConfigError(
-            f"text.remembered = {remembered} is of the synthesiser's classes, and the data of --latents has none; give "
-            "--set text.remembered=0"
-        )
+def _known(labels: Sequence[str], unlike: Sequence[str], latents: Sequence[Path]) -> FamiliarTable:
+    """The table by which the daemon tells a prompt it does not know. How well it does is logged."""
     if latents:
-        return student, encoded_table(open_datasets(latents).text), 0
+        return encoded_table(open_datasets(latents).text)
     encoder = text_encoder()
     by_label = embedded_by_label([pair for pair in catalogue_captions() if pair[1] in set(labels)], encoder)
     table = familiar_table(by_label, encoder, unlike)
     _log_separation(table, encoder)
-    if not remembered:
-        return student, table, 0
-    network = load_into(lambda: DiT(need(config.network, "network", config)), student, NETWORK_FILE)
-    memory = remembered_texts(network, by_label, encoder, remembered)
-    return {**student, "text_memory": memory}, table, len(memory)
+    return table
 
 
 def _log_separation(table: FamiliarTable, encoder: TextEncoder) -> None:

@@ -1,8 +1,9 @@
-"""Running averages of a network's parameters, and the learning rate's course."""
+"""Averages of networks' parameters, running or of two networks, and the learning rate's course."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,6 +21,12 @@ def follow(target: nn.Module, network: nn.Module, decay: float) -> None:
     kept, current = ([p.detach() for p in module.parameters()] for module in (target, network))
     torch._foreach_mul_(kept, decay)
     torch._foreach_add_(kept, current, alpha=1 - decay)
+
+
+def between(one: Mapping[str, Tensor], other: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Weights `share` of the way from one network's to another's (Wortsman et al. 2022). Networks of one descent: a
+    student and one trained on from it, or both from one teacher. Both must have the same tensors."""
+    return {name: value.lerp(other[name], share) for name, value in one.items()}
 
 
 class Average:

@@ -12,7 +12,7 @@ import typer
 from soundctm_training.commands import run_command, show_plan
 from soundctm_training.config import ConfigError, TrainingConfig, need, read_config
 from soundctm_training.data.settings import DataSettings
-from soundctm_training.judging_cli import add_judging
+from soundctm_training.judging_cli import add_judging, classes_of
 from soundctm_training.runs import Budget
 
 app = typer.Typer(
@@ -163,6 +163,24 @@ def teacher(
 
 
 @app.command()
+def remember(
+    config_file: ConfigFile,
+    network: Annotated[Path, typer.Option(help="teacher.safetensors or student.safetensors")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="file to write: the same weights with a memory of texts")],
+    labels_of: Annotated[Path | None, typer.Option(help="data file of the classes it learned; none = all")] = None,
+    change: Changes = None,
+) -> None:
+    """Give a network a memory of the captions of its classes, by which it understands other wordings."""
+
+    def command() -> None:
+        from soundctm_training.remember import remember as give_memory
+
+        give_memory(load(config_file, change), network, classes_of(labels_of), out)
+
+    run_command(command)
+
+
+@app.command()
 def distill(
     config_file: ConfigFile,
     latents: Latents,
@@ -189,6 +207,26 @@ def distill(
             config, latents, teacher, out, budget, start=start, start_teacher=start_teacher, codec=codec,
             dry_run=show_plan if dry_run else None,
         )  # fmt: skip
+
+    run_command(command)
+
+
+@app.command()
+def average(
+    config_file: ConfigFile,
+    one: Annotated[Path, typer.Argument(help="weights of a network")],
+    other: Annotated[Path, typer.Argument(help="weights of another of the same descent")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="file to write")],
+    share: Annotated[float, typer.Option(help="of the second network, 0 to 1")] = 0.5,
+    change: Changes = None,
+) -> None:
+    """Average two networks' weights: a student and the one it was trained on from are often better than either."""
+
+    def command() -> None:
+        config = load(config_file, change)
+        from soundctm_training.stages import average_networks
+
+        average_networks(config, one, other, share, out)
 
     run_command(command)
 

@@ -67,7 +67,7 @@ class TextTraining:
     token_drop: float        # share of text tokens hidden
     contrast_weight: float = 0.0  # of the loss that draws the vectors of captions of one thing together
     contrast_captions: int = 256  # of one step; they cost little, for no sound goes with them
-    remembered: int = 0      # kinds of wordings of each class that the assembled bundle recalls prompts by
+    remembered: int = 0      # kinds of wordings of each class that `remember` has a network recall prompts by
 
 
 class OptimiserKind(Enum):
@@ -143,8 +143,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.network is not None and self.network.text_memory:
             raise ConfigError(
-                f"network.text_memory is {self.network.text_memory}; no training fills a memory, `assemble` does: "
-                "leave it out and set text.remembered"
+                f"network.text_memory is {self.network.text_memory}; a memory comes with the weights that "
+                "`soundctm train remember` writes: leave it out and set text.remembered"
             )
 
     def ranges(self) -> Ranges:

@@ -19,6 +19,7 @@ from soundctm_training.distillation.draws import draw_omega, grid
 from soundctm_training.distillation.methods import make_method
 from soundctm_training.distillation.values import Contexts, Networks
 from soundctm_training.loop import require_finite
+from soundctm_training.memory import trainable_copy
 from soundctm_training.runs import write_weights
 from soundctm_training.samples import Sampler
 from soundctm_training.workers import ALONE, Workers
@@ -58,8 +59,9 @@ class Distiller:
         self.config, self.data, self.workers, self.sampler = config, data, workers, sampler
         self.settings = need(config.distillation, "distillation", config)
         self.text = need(config.text, "text", config)
-        student = DiT(teacher.spec)
-        student.load_state_dict(dict(start) if start is not None else teacher.state_dict())
+        student = trainable_copy(teacher)
+        if start is not None:
+            student.load_state_dict(dict(start))
         networks = (student, frozen_copy(student), frozen_copy(teacher))
         self.networks = Networks(*(network.to(workers.device) for network in networks))
         self.optimiser = torch.optim.RAdam(self.networks.student.parameters(), self.settings.learning_rate, _BETAS)

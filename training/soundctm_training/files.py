@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from soundctm.errors import SoundCTMError
+from soundctm.networks.dit import MEMORY, DiT
+from soundctm.networks.loading import load_into
+from soundctm.spec import DiTSpec
 from soundctm_training.config import ConfigError
 
 
@@ -17,3 +22,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{path} cannot be read as safetensors ({error})") from error
+
+
+def read_network(spec: DiTSpec, path: Path) -> DiT:
+    """The network of `spec` with a file's weights, and with the memory they hold, if any: how much one remembers is
+    known by its weights alone. Frozen. Raises ConfigError naming a tensor the network does not have or lacks."""
+    tensors = read_weights(path)
+    remembering = replace(spec, text_memory=len(tensors[MEMORY])) if MEMORY in tensors else spec
+    try:
+        return load_into(lambda: DiT(remembering), tensors, path.name)
+    except SoundCTMError as error:
+        raise ConfigError(f"{path} is not a network of this configuration's [network]: {error}") from error

@@ -1,45 +1,58 @@
-"""The words a bundle remembers: what a prompt's conditioning vector is recalled by (`networks.dit.recalled`).
+"""The words a network remembers: what a prompt's conditioning vector is recalled by (`networks.dit.recalled`).
 
-A student is steered well by the vectors of texts it was trained on, and badly by those that other wordings of the same
+A network is steered well by the vectors of texts it was trained on, and badly by those that other wordings of the same
 thing have, though they lie nearest to them. The memory puts the first in place of the second.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-from soundctm.networks.dit import DiT
-from soundctm.text.protocol import TextEncoder
+from soundctm.networks.dit import MEMORY, DiT
 from soundctm_training.config import ConfigError
-from soundctm_training.familiar import Embeddings, embed
+from soundctm_training.familiar import Embeddings
 
 _SEED = 5
 
 
-def remembered_texts(
-    network: DiT, by_label: Mapping[str, Embeddings], encoder: TextEncoder, per_label: int
-) -> Tensor:
-    """Memory [K, E] of a network without one: at most `per_label` centres of the vectors that a label's captions, given
-    by their embeddings, have; and the vector of the empty text, which must stay what it is. Raises ConfigError."""
+def trainable_copy(network: DiT) -> DiT:
+    """To train on. What a network remembers is found by the vectors of texts, so their map stays as it is."""
+    copy = DiT(network.spec)
+    copy.load_state_dict(network.state_dict())
+    if copy.text_memory is not None:
+        copy.to_pooled_embed.requires_grad_(False)
+    return copy
+
+
+def remembering(network: DiT, by_label: Mapping[str, Embeddings], empty: Embeddings, per_label: int) -> DiT:
+    """The network with a memory: of every label the vectors of at most `per_label` kinds of its captions, and that of
+    the empty text, which must stay what it is; all texts given by their embeddings. Raises ConfigError."""
     if not network.spec.pooled_text:
         raise ConfigError("text.remembered needs network.pooled_text = true: without it a prompt has no vector")
-    centres = [_centres(_vectors(network, embeddings), per_label) for embeddings in by_label.values()]
-    return torch.cat([*centres, _vectors(network, embed([""], encoder))])
+    kinds = [_kinds(network, embeddings, per_label) for embeddings in by_label.values()]
+    memory = torch.cat([*kinds, _own_vectors(network, torch.from_numpy(empty))])
+    found = DiT(replace(network.spec, text_memory=len(memory)))
+    found.load_state_dict({**network.state_dict(), MEMORY: memory})
+    return found.requires_grad_(False)
 
 
-@torch.inference_mode()
-def _vectors(network: DiT, embeddings: Embeddings) -> Tensor:
-    """What the network makes of them [N, E]: a text's embedding is the mean of its tokens, and so of one token."""
-    return network.pooled(torch.from_numpy(embeddings)[:, None])
-
-
-def _centres(vectors: Tensor, most: int) -> Tensor:
+def _kinds(network: DiT, embeddings: Embeddings, most: int) -> Tensor:
+    """The mean vector of every kind of a label's captions. Kinds are told by the embeddings, so that networks which
+    learned from the same captions remember the same kinds in the same rows."""
+    vectors = _own_vectors(network, torch.from_numpy(embeddings))
     if len(vectors) <= most:
         return vectors
-    centres, members = kmeans2(vectors.double().numpy(), most, minit="++", seed=_SEED)
-    return torch.from_numpy(centres[np.unique(members)]).to(vectors.dtype)  # an empty cluster has no centre of its own
+    _, kind_of = kmeans2(embeddings.astype(np.float64), most, minit="++", seed=_SEED)
+    return torch.stack([vectors[kind_of == kind].mean(0) for kind in np.unique(kind_of)])
+
+
+@torch.no_grad()
+def _own_vectors(network: DiT, embeddings: Tensor) -> Tensor:
+    """What the map makes of them [N, E], nothing recalled. An embedding is a mean of tokens, and so of one."""
+    return network.prompt_vector(embeddings[:, None])

@@ -9,32 +9,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from soundctm.errors import SoundCTMError
 from soundctm.networks.dit import DiT
-from soundctm.networks.loading import load_into
 from soundctm.spec import DiTSpec
+from soundctm_training.averaging import between
 from soundctm_training.codec.description import open_codec
 from soundctm_training.config import ConfigError, TrainingConfig, need
 from soundctm_training.dataset import Dataset
 from soundctm_training.distill import Distiller, carried_over
 from soundctm_training.encode import text_encoder
-from soundctm_training.files import read_weights
+from soundctm_training.files import read_network
 from soundctm_training.joined import open_datasets
 from soundctm_training.loop import train
-from soundctm_training.runs import Budget
+from soundctm_training.runs import Budget, write_weights
 from soundctm_training.samples import Sampler
 from soundctm_training.train_teacher import TeacherTrainer
 from soundctm_training.workers import joined
 
 ShowPlan = Callable[..., None]  # what --dry-run prints
-
-
-def network_of(spec: DiTSpec, path: Path) -> DiT:
-    """Raises ConfigError naming a tensor the configured network does not have or lacks."""
-    try:
-        return load_into(lambda: DiT(spec), read_weights(path), path.name)
-    except SoundCTMError as error:
-        raise ConfigError(f"{path} is not a network of this configuration's [network]: {error}") from error
 
 
 def require_fit(config: TrainingConfig, data: Dataset, frames: Sequence[int]) -> None:
@@ -59,14 +50,14 @@ def parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def make_sampler(config: TrainingConfig, codec: Path | None, data: Dataset) -> Sampler | None:
-    """None where no codec is given: latents alone cannot be heard."""
+def make_sampler(config: TrainingConfig, spec: DiTSpec, codec: Path | None, data: Dataset) -> Sampler | None:
+    """Of networks of `spec`; None where no codec is given: latents alone cannot be heard."""
     if codec is None:
         return None
     decoder = open_codec(codec, config)
     encoder = text_encoder()
     return Sampler(
-        network=DiT(need(config.network, "network", config)),
+        network=DiT(spec),
         codec=decoder,
         encode=encoder.encode,
         prompts=config.reporting.sample_prompts,
@@ -100,13 +91,24 @@ def train_teacher(
     settings, spec = need(config.teacher, "teacher", config), need(config.network, "network", config)
     data = open_datasets(latents, spec.io_channels)
     require_fit(config, data, settings.lengths.frames)
-    weights: Mapping[str, Tensor] | None = network_of(spec, start).state_dict() if start else None
+    first = read_network(spec, start) if start else None
     if dry_run is not None:
-        dry_run(config, **_facts(data, budget, DiT(spec), settings.lengths.batch_frames))
+        dry_run(config, **_facts(data, budget, first or DiT(spec), settings.lengths.batch_frames))
         return
     with joined(config.hardware.device) as workers:
-        sampler = make_sampler(config, codec, data) if workers.rank == 0 else None
-        train(functools.partial(TeacherTrainer, config, data, workers, weights, sampler), config, out, budget, workers)
+        sampler = make_sampler(config, first.spec if first else spec, codec, data) if workers.rank == 0 else None
+        train(functools.partial(TeacherTrainer, config, data, workers, first, sampler), config, out, budget, workers)
+
+
+def average_networks(config: TrainingConfig, one: Path, other: Path, share: float, out: Path) -> None:
+    """Write the weights `share` of the way from one file's to the other's. Raises ConfigError or RunError."""
+    if not 0 <= share <= 1:
+        raise ConfigError(f"--share is {share}; give a share from 0, the first network's weights, to 1, the second's")
+    spec = need(config.network, "network", config)
+    first, second = read_network(spec, one), read_network(spec, other)
+    _require_same_memory(second, other, first)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_weights(out, between(first.state_dict(), second.state_dict(), share))
 
 
 def distill_student(
@@ -128,13 +130,13 @@ def distill_student(
     settings, spec = need(config.distillation, "distillation", config), need(config.network, "network", config)
     data = open_datasets(latents, spec.io_channels)
     require_fit(config, data, settings.lengths.frames)
-    network = network_of(spec, teacher)
+    network = read_network(spec, teacher)
     weights = _first_student(spec, network, start, start_teacher)
     if dry_run is not None:
         dry_run(config, **_facts(data, budget, network, settings.lengths.batch_frames))
         return
     with joined(config.hardware.device) as workers:
-        sampler = make_sampler(config, codec, data) if workers.rank == 0 else None
+        sampler = make_sampler(config, network.spec, codec, data) if workers.rank == 0 else None
         make = functools.partial(Distiller, config, data, network, workers, sampler, weights)
         train(make, config, out, budget, workers)
 
@@ -147,7 +149,18 @@ def _first_student(
         if start_teacher is not None:
             raise ConfigError("--start-teacher names the teacher of the student that --start names; give --start too")
         return None
-    student = network_of(spec, start)
+    student = read_network(spec, start)
+    _require_same_memory(student, start, teacher)
     if start_teacher is None:
         return student.state_dict()
-    return carried_over(student, network_of(spec, start_teacher), teacher)
+    its_teacher = read_network(spec, start_teacher)
+    _require_same_memory(its_teacher, start_teacher, teacher)
+    return carried_over(student, its_teacher, teacher)
+
+
+def _require_same_memory(network: DiT, path: Path, other: DiT) -> None:
+    if network.spec != other.spec:
+        raise ConfigError(
+            f"{path} remembers {network.spec.text_memory} texts and the network it is to go with "
+            f"{other.spec.text_memory}; give both the memory of one (`soundctm train remember`)"
+        )

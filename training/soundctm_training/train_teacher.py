@@ -17,6 +17,7 @@ from soundctm_training.averaging import Average
 from soundctm_training.config import OptimiserKind, Precision, TeacherTraining, TrainingConfig, need
 from soundctm_training.dataset import Dataset, describe, draw_batch
 from soundctm_training.loop import require_finite
+from soundctm_training.memory import trainable_copy
 from soundctm_training.runs import write_weights
 from soundctm_training.samples import Sampler
 from soundctm_training.teacher import Disturbance, draw_disturbance, teacher_loss
@@ -49,17 +50,16 @@ class TeacherTrainer:
         config: TrainingConfig,
         data: Dataset,
         workers: Workers = ALONE,
-        start: Mapping[str, torch.Tensor] | None = None,
+        start: DiT | None = None,
         sampler: Sampler | None = None,
     ) -> None:
-        """`start`: weights of an earlier teacher to begin from; None begins from a seeded random network."""
+        """`start`: an earlier teacher to begin from; None begins from a seeded random network."""
         torch.manual_seed(_SEED)
         self.config, self.data, self.workers, self.sampler = config, data, workers, sampler
         self.settings = need(config.teacher, "teacher", config)
         self.text = need(config.text, "text", config)
-        self.network = DiT(need(config.network, "network", config)).to(workers.device)
-        if start is not None:
-            self.network.load_state_dict(dict(start))
+        self.network = trainable_copy(start) if start else DiT(need(config.network, "network", config))
+        self.network.to(workers.device)
         self.optimiser = make_optimiser(self.network, self.settings)
         require_wordings(data.text, self.text, self.network)
         self.average = Average(self.network, self.settings.ema)

@@ -25,6 +25,11 @@ def require_wordings(table: TextTable, text: TextTraining, network: DiT) -> None
         return
     if not network.spec.pooled_text:
         raise ConfigError("text.contrast_weight needs network.pooled_text = true: without it a prompt has no vector")
+    if network.text_memory is not None:
+        raise ConfigError(
+            "text.contrast_weight moves the vectors of texts, and a network that remembers some has settled them; set "
+            "it to 0"
+        )
     if not table.wordings:
         raise ConfigError(
             "text.contrast_weight needs data that holds several captions of one thing (a class of the synthesiser, or "

@@ -24,6 +24,7 @@ _OMEGA_SCALE = 1000.0
 _FOURIER_FREQUENCIES = 128
 _ROTARY_BASE = 10000.0
 NORM_EPS = 1e-5
+MEMORY = "text_memory"  # name of the tensor of texts remembered
 _RECALL_REACH = 0.4  # in cosine, behind the likest
 
 
@@ -318,9 +319,14 @@ class DiT(nn.Module):
 
     def pooled(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """A prompt's share of the conditioning vector, from the mean of its tokens: [B, L, D], [B, L] -> [B, E]."""
+        vector = self.prompt_vector(tokens, mask)
+        return vector if self.text_memory is None else recalled(vector, self.text_memory)
+
+    def prompt_vector(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The same, before anything is recalled."""
         kept = torch.ones(tokens.shape[:2], device=tokens.device) if mask is None else mask
-        embed: Tensor = self.to_pooled_embed(sentence_embedding(tokens, kept) * math.sqrt(self.spec.cond_dim))
-        return embed if self.text_memory is None else recalled(embed, self.text_memory)
+        vector: Tensor = self.to_pooled_embed(sentence_embedding(tokens, kept) * math.sqrt(self.spec.cond_dim))
+        return vector
 
     def level_embedding(
         self, c_noise_t: Tensor, c_noise_s: Tensor | None, omega: Tensor | None, pooled: Tensor | None

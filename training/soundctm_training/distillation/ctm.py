@@ -209,6 +209,7 @@ class Ctm:
                 teacher_denoiser(networks.teacher, contexts.teacher, sigma_data),
                 teacher_denoiser(networks.teacher, contexts.empty, sigma_data),
                 omega, settings.guidance_mix, noisy, indices.t, indices.solver_steps, levels,
+                settings.guidance_sigma_max,
             )  # fmt: skip
             target = jump(networks.target, solved, u, s, omega, contexts.target, sigma_data)
         output = jump(networks.student, noisy, t, s, omega, contexts.student, sigma_data)
@@ -252,7 +253,7 @@ class Ctm:
                 for context in (contexts.teacher, contexts.empty)
             )
             with torch.no_grad():
-                wanted = guided(teacher, empty, omega[rows])(disturbed, level)
+                wanted = guided(teacher, empty, omega[rows], self.settings.guidance_sigma_max)(disturbed, level)
         error = restored.detach() - wanted
         scaled = self.settings.denoising_scale is DenoisingScale.EDM
         weight = draws.weight * (denoising_weight(level, sigma_data) if scaled else torch.ones_like(level))

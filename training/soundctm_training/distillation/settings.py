@@ -173,6 +173,7 @@ class Distillation:
     end_s: float = 0.0       # added probability that s is sigma_min
     next_s: float = 0.0      # added probability that s is u
     guidance_mix: GuidanceMix = GuidanceMix.DENOISERS
+    guidance_sigma_max: float | None = None  # level above which the teacher is not guided; None = guided at all
 
     match_point: MatchPoint = MatchPoint.S
     distance: Distance = Distance.TEACHER
@@ -207,6 +208,13 @@ class Distillation:
             raise DistillationError(
                 f"distillation.end_s {self.end_s} and next_s {self.next_s} add up to more than 1; lower one"
             )
+        if self.guidance_sigma_max is not None:
+            _at_least("guidance_sigma_max", self.guidance_sigma_max, 0)
+            if self.guidance_mix is not GuidanceMix.DENOISERS:
+                raise DistillationError(
+                    f"distillation.guidance_sigma_max is {self.guidance_sigma_max} with guidance_mix "
+                    f"{self.guidance_mix.value!r}; solutions have no level: set guidance_mix to 'denoisers'"
+                )
         if self.denoising_weight > 0 and self.denoising_rows == 0:
             raise DistillationError("distillation.denoising_rows is 0; for no DSM loss set denoising_weight to 0")
         for name in ("feature_weight", "latent_weight", "consistency_weight", "denoising_weight", "lambda_max"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from soundctm_training.distillation.settings import GuidanceMix
@@ -11,12 +12,16 @@ from soundctm_training.distillation.settings import GuidanceMix
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # z [B, C, T], levels [B] -> denoised [B, C, T]
 
 
-def guided(conditional: Denoiser, unconditional: Denoiser, omega: Tensor) -> Denoiser:
-    """D = D_empty + omega (D_text - D_empty), omega [B]: guidance inside every evaluation, as in the official code."""
+def guided(conditional: Denoiser, unconditional: Denoiser, omega: Tensor, highest: float | None = None) -> Denoiser:
+    """D = D_empty + omega (D_text - D_empty), omega [B]: guidance inside every evaluation, as in the official code.
+
+    Above the level `highest` it is D_text (guidance in a limited interval, Kynkäänniemi et al. 2024); None: nowhere.
+    """
 
     def denoise(z: Tensor, level: Tensor) -> Tensor:
         empty = unconditional(z, level)
-        return empty + omega.view(-1, 1, 1) * (conditional(z, level) - empty)
+        strength = omega if highest is None else torch.where(level <= highest, omega, 1.0)
+        return empty + strength.view(-1, 1, 1) * (conditional(z, level) - empty)
 
     return denoise
 
@@ -45,12 +50,15 @@ def guided_heun(
     start: Tensor,
     steps: int,
     levels: Tensor,
+    highest: float | None = None,
 ) -> Tensor:
     """The teacher's guided solution, mixed where `mix` says; omega [B]: z [B, C, T] -> [B, C, T].
+
+    `highest`, where denoisers are mixed: the level up to which they are (`guided`).
 
     `SOLUTIONS` is the paper's Solver (section 3.2): omega Solver(text) + (1 - omega) Solver(empty).
     """
     if mix is GuidanceMix.DENOISERS:
-        return heun(guided(conditional, unconditional, omega), z, start, steps, levels)
+        return heun(guided(conditional, unconditional, omega, highest), z, start, steps, levels)
     text, empty = (heun(denoise, z, start, steps, levels) for denoise in (conditional, unconditional))
     return empty + omega.view(-1, 1, 1) * (text - empty)

@@ -11,7 +11,6 @@ from typing import Any
 
 from soundctm.bundle import MANIFEST, open_bundle
 from soundctm.networks.dit import DiT
-from soundctm.networks.loading import load_into, read_tensors
 from soundctm_training.codec.description import codec_spec, open_codec
 from soundctm_training.config import ConfigError, TrainingConfig, build, need
 from soundctm_training.distillation.settings import MethodName
@@ -27,6 +26,7 @@ from soundctm_training.evaluation.student import (
     judge_teacher,
 )
 from soundctm_training.evaluation.takes import Setting
+from soundctm_training.files import read_network
 from soundctm_training.runs import CONFIG, write_whole
 
 logger = logging.getLogger(__name__)
@@ -47,9 +47,9 @@ def run_config(folder: Path) -> TrainingConfig:
 
 
 def run_network(folder: Path, weights: str, device: str = "cpu") -> DiT:
-    """The averaged weights a run exported. Raises ConfigError, or BundleError where tensors do not fit."""
+    """The averaged weights a run exported. Raises ConfigError."""
     spec = need(run_config(folder).network, "network", run_config(folder))
-    return load_into(lambda: DiT(spec), read_tensors(folder / weights), str(folder / weights)).to(device)
+    return read_network(spec, folder / weights).to(device)
 
 
 def open_bench(
