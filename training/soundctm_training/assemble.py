@@ -87,12 +87,13 @@ def assemble(
 
     Raises ConfigError, DataError, NothingFamiliarError.
     """
-    network, table = read_network(need(config.network, "network", config), student), _known(labels, unlike, latents)
+    network = read_network(need(config.network, "network", config), student)
     if config.text and config.text.remembered and network.text_memory is None:
         raise ConfigError(
             f"text.remembered = {config.text.remembered}, but {student} remembers nothing; give it a memory "
             "(`soundctm train remember`), or --set text.remembered=0"
         )
+    table = _known(labels, unlike, latents)
     spec = replace(bundle_spec(config), network=network.spec)
     aside = folder.with_name(folder.name + ".new")
     shutil.rmtree(aside, ignore_errors=True)

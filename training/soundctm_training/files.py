@@ -26,8 +26,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def read_network(spec: DiTSpec, path: Path) -> DiT:
     """The network of `spec` with a file's weights, and with the memory they hold, if any: how much one remembers is
-    known by its weights alone. Frozen. Raises ConfigError naming a tensor the network does not have or lacks."""
-    tensors = read_weights(path)
+    known by its weights alone. Frozen; stored half precision is widened. Raises ConfigError naming a tensor the network
+    does not have or lacks."""
+    tensors = {name: t.float() if t.is_floating_point() else t for name, t in read_weights(path).items()}
     remembering = replace(spec, text_memory=len(tensors[MEMORY])) if MEMORY in tensors else spec
     try:
         return load_into(lambda: DiT(remembering), tensors, path.name)

@@ -173,7 +173,7 @@ class Distillation:
     end_s: float = 0.0       # added probability that s is sigma_min
     next_s: float = 0.0      # added probability that s is u
     guidance_mix: GuidanceMix = GuidanceMix.DENOISERS
-    guidance_sigma_max: float | None = None  # level above which the teacher is not guided; None = guided at all
+    guidance_sigma_max: float | None = None  # above this level the teacher is not guided; None: it always is
 
     match_point: MatchPoint = MatchPoint.S
     distance: Distance = Distance.TEACHER

@@ -15,7 +15,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]  # z [B, C, T], levels [B] -> deno
 def guided(conditional: Denoiser, unconditional: Denoiser, omega: Tensor, highest: float | None = None) -> Denoiser:
     """D = D_empty + omega (D_text - D_empty), omega [B]: guidance inside every evaluation, as in the official code.
 
-    Above the level `highest` it is D_text (guidance in a limited interval, Kynkäänniemi et al. 2024); None: nowhere.
+    Above the level `highest` it is D_text (guidance in a limited interval, Kynkäänniemi et al. 2024); None: never.
     """
 
     def denoise(z: Tensor, level: Tensor) -> Tensor:
