@@ -165,37 +165,24 @@ def test_weights_between_two_networks(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "share", "said"),
-    [("remembering", 1.5, "--share is 1.5; give a share from 0"), ("teacher", 0.5, "remembers 0 texts and the")],
+    ("command", "said"),
+    [
+        ("average {config} {remembering} {remembering} --share 1.5", "--share is 1.5; give a share from 0"),
+        ("average {config} {remembering} {teacher}", "remembers 0 texts and the network it is to go with 5"),
+        (
+            "distill {config} --latents {latents} --teacher {remembering} --start {teacher} --steps 1",
+            "remembers 0 texts and the network it is to go with 5",
+        ),
+        ("remember {config} --network {teacher} --set text.remembered=0", "text.remembered is 0; say how many"),
+        ("remember {config} --network {remembering}", "remembers 5 texts already"),
+    ],
 )
-def test_networks_that_have_nothing_between_them(
-    other: str, share: float, said: str, folder: Path, tmp_path: Path
-) -> None:
-    files = [folder / f"teacher/{name}.safetensors" for name in ("remembering", other)]
-    out = tmp_path / "none.safetensors"
-    printed = run("average", folder / "minute.toml", *files, "--share", share, "-o", out, exit_code=1)
-    assert said in " ".join(printed.split()) and not list(tmp_path.iterdir())
-
-
-def test_teacher_and_student_must_remember_the_same(folder: Path, tmp_path: Path) -> None:
-    printed = run(
-        "distill", folder / "minute.toml", "--latents", folder / "latents", "--teacher",
-        folder / "teacher/remembering.safetensors", "-o", tmp_path / "out", "--steps", 1, "--start",
-        folder / "teacher/teacher.safetensors", exit_code=1,
-    )  # fmt: skip
-    assert "remembers 0 texts and the network it is to go with 5" in " ".join(printed.split())
-
-
-@pytest.mark.parametrize(
-    ("weights", "remembered", "said"),
-    [("teacher", 0, "text.remembered is 0; say how many"), ("remembering", 2, "remembers 5 texts already")],
-)
-def test_a_memory_is_made_once_and_of_something(
-    weights: str, remembered: int, said: str, folder: Path, tmp_path: Path
-) -> None:
-    printed = run("remember", folder / "minute.toml", "--network", folder / f"teacher/{weights}.safetensors", "-o",
-                  tmp_path / "none.safetensors", "--set", f"text.remembered={remembered}", exit_code=1)  # fmt: skip
-    assert said in " ".join(printed.split()) and not list(tmp_path.iterdir())
+def test_memories_that_do_not_fit_are_refused(command: str, said: str, folder: Path, tmp_path: Path) -> None:
+    files = {"config": folder / "minute.toml", "latents": folder / "latents"}
+    files |= {name: folder / f"teacher/{name}.safetensors" for name in ("teacher", "remembering")}
+    arguments = [word.format_map(files) for word in command.split()]
+    assert said in " ".join(run(*arguments, "-o", tmp_path / "out", exit_code=1).split())
+    assert not list(tmp_path.iterdir())
 
 
 def test_data_of_ones_own_has_no_classes(folder: Path, tmp_path: Path) -> None:

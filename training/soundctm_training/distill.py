@@ -31,9 +31,7 @@ _BETAS = (0.9, 0.99)  # with 0.999, RAdam's rectification alone would last as lo
 
 
 def frozen_copy(network: DiT) -> DiT:
-    copy = DiT(network.spec)
-    copy.load_state_dict(network.state_dict())
-    return copy.requires_grad_(False)
+    return trainable_copy(network).requires_grad_(False)
 
 
 def carried_over(student: DiT, its_teacher: DiT, teacher: DiT) -> dict[str, Tensor]:
