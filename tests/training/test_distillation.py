@@ -67,7 +67,7 @@ def step(
     generator = torch.Generator().manual_seed(1)
     latent = 0.5 * torch.randn((ROWS, 6, 8), generator=generator)
     tokens = torch.randn((ROWS, 4, 16), generator=generator)
-    empty = torch.zeros((ROWS, 4, 16))
+    empty = torch.zeros((1, 4, 16))
     made = Ctm(settings, CONFIG.diffusion)
     draws = made.draw(latent.shape, np.random.default_rng(2), torch.Generator().manual_seed(3))
     networks.student.zero_grad()

@@ -59,6 +59,21 @@ def test_above_its_highest_level_guidance_is_the_text_alone() -> None:
     torch.testing.assert_close(mixed(z, level), torch.stack([z[0] + 7, z[1] + 7, z[2] + 1]))
 
 
+def test_what_is_not_guided_is_never_evaluated_without_text() -> None:
+    seen: list[list[float]] = []
+
+    def unconditional(z: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        seen.append(level.tolist())
+        return z - level.view(-1, 1, 1)
+
+    z, level, omega = torch.zeros((3, 1, 2)), torch.tensor([3.0, 0.5, 2.0]), torch.tensor([7.0, 2.0, 3.0])
+    mixed = guided(lambda z, level: z + 1, unconditional, omega, 2.0)
+    expected = torch.tensor([1.0, -0.5 + 2 * 1.5, -2.0 + 3 * 3.0]).view(3, 1, 1).expand(3, 1, 2)
+    torch.testing.assert_close(mixed(z, level), expected)
+    mixed(z, level + 2)
+    assert seen == [[0.5, 2.0]]
+
+
 def test_denoising_levels_follow_their_two_laws() -> None:
     levels = denoising_levels(20000, DiffusionSpec(), torch.Generator().manual_seed(0))
     low, high = levels[:10000].log(), levels[10000:]

@@ -79,7 +79,7 @@ class Distiller:
         with torch.no_grad():
             teacher = networks.teacher.encode_context(*self._texts(captions))
             target = networks.target.encode_context(tokens, masks)
-            empty = networks.teacher.encode_context(*self._texts(np.full_like(captions, EMPTY)), general=True)
+            empty = networks.teacher.encode_context(*self._texts(np.full(1, EMPTY, np.int32)), general=True)
         return Contexts(networks.student.encode_context(tokens, masks), target, teacher, empty)
 
     def _texts(self, captions: NDArray[np.int32]) -> tuple[Tensor, Tensor]:

@@ -77,9 +77,8 @@ class Sampler:
 
     def _contexts(self, weights: Mapping[str, Tensor]) -> tuple[TextContext, TextContext]:
         self.network.load_state_dict({name: value.cpu() for name, value in weights.items()})
-        rows = len(self.prompts)
         return tuple(  # type: ignore[return-value]
-            self.network.encode_context(*self.encode(texts)) for texts in (self.prompts, [""] * rows)
+            self.network.encode_context(*self.encode(texts)) for texts in (self.prompts, [""])
         )
 
     def _omega(self) -> Tensor:

@@ -44,5 +44,5 @@ def teacher_loss(
 
 
 def teacher_denoiser(network: DiT, context: TextContext, sigma_data: float) -> Denoiser:
-    """D as a function of latent and level alone."""
-    return lambda z, level: denoise(network, z, level, None, None, context, sigma_data)
+    """D as a function of latent and level alone; a context of one row serves any number of clips."""
+    return lambda z, level: denoise(network, z, level, None, None, context.expand(len(z)), sigma_data)

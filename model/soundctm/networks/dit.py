@@ -46,6 +46,10 @@ class TextContext:
     def fields(self) -> dict[str, Tensor]:
         return {name: value for name, value in vars(self).items() if value is not None}
 
+    def expand(self, rows: int) -> TextContext:
+        """One row as `rows` rows; several stay as they are, and must be that many."""
+        return TextContext(**{name: value.expand(rows, *value.shape[1:]) for name, value in self.fields().items()})
+
     @staticmethod
     def cat(contexts: list[TextContext]) -> TextContext:
         """Rows of several contexts of one network, in order. All must have the same L."""

@@ -249,8 +249,8 @@ class Ctm:
         wanted = goal[rows]
         if self.settings.denoising_target is DenoisingTarget.GUIDED:
             teacher, empty = (
-                teacher_denoiser(networks.teacher, chosen_rows(context, rows), sigma_data)
-                for context in (contexts.teacher, contexts.empty)
+                teacher_denoiser(networks.teacher, context, sigma_data)
+                for context in (chosen_rows(contexts.teacher, rows), contexts.empty)
             )
             with torch.no_grad():
                 wanted = guided(teacher, empty, omega[rows], self.settings.guidance_sigma_max)(disturbed, level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -15,13 +16,18 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]  # z [B, C, T], levels [B] -> deno
 def guided(conditional: Denoiser, unconditional: Denoiser, omega: Tensor, highest: float | None = None) -> Denoiser:
     """D = D_empty + omega (D_text - D_empty), omega [B]: guidance inside every evaluation, as in the official code.
 
-    Above the level `highest` it is D_text (guidance in a limited interval, Kynkäänniemi et al. 2024); None: never.
+    Above the level `highest` it is D_text (guidance in a limited interval, Kynkäänniemi et al. 2024), and
+    `unconditional` never sees these rows; None: never.
     """
+    top = math.inf if highest is None else highest
 
     def denoise(z: Tensor, level: Tensor) -> Tensor:
-        empty = unconditional(z, level)
-        strength = omega if highest is None else torch.where(level <= highest, omega, 1.0)
-        return empty + strength.view(-1, 1, 1) * (conditional(z, level) - empty)
+        text = conditional(z, level)
+        (rows,) = torch.where(level <= top)
+        if len(rows) == 0:
+            return text
+        empty = unconditional(z[rows], level[rows])
+        return text.index_copy(0, rows, empty + omega[rows].view(-1, 1, 1) * (text[rows] - empty))
 
     return denoise
 

@@ -18,7 +18,7 @@ class Networks:
 
 @dataclass(frozen=True)
 class Contexts:
-    """The same prompts as each network encodes them; `empty` is the teacher's encoding of "" for every row."""
+    """The same prompts as each network encodes them; `empty` is the one row of ""."""
 
     student: TextContext
     target: TextContext
