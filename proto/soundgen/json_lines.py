@@ -47,7 +47,9 @@ class JsonReporter:
         self._line(dataclasses.asdict(clip))
 
     def _line(self, data: dict[str, Any]) -> None:
-        print(to_json(data), file=self._out.file, flush=True)
+        """In one write: Ctrl-C between a line and its end would join it with the next."""
+        self._out.file.write(to_json(data) + "\n")
+        self._out.file.flush()
 
 
 def to_json(value: Any) -> str:
