@@ -45,6 +45,16 @@ def test_teacher_training_lowers_the_loss() -> None:
     assert fixed_loss(trainer) < 0.9 * before
 
 
+def test_another_seed_is_another_network_and_other_batches() -> None:
+    second = dataclasses.replace(CONFIG, teacher=dataclasses.replace(CONFIG.teacher, seed=9))
+    trainers = [TeacherTrainer(config, dataset()) for config in (CONFIG, CONFIG, second)]
+    first = [trainer.network.to_pooled_embed[0].weight.detach() for trainer in trainers]
+    assert torch.equal(first[0], first[1]) and not torch.equal(first[0], first[2])
+    trainers[2].network.load_state_dict(trainers[0].network.state_dict())
+    losses = [trainer.train_step(0, 1.0)["loss"] for trainer in trainers]
+    assert losses[0] == losses[1] != losses[2]
+
+
 def test_distillation_is_finite_moves_the_student_and_leaves_the_teacher() -> None:
     teacher = teacher_of(10)
     held = {name: value.clone() for name, value in teacher.state_dict().items()}

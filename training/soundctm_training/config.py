@@ -97,6 +97,7 @@ class TeacherTraining:
     ema: float
     lengths: LengthMix
     optimiser: OptimiserKind = OptimiserKind.ADAMW
+    seed: int = 2            # of the first weights and of every draw
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from soundctm.text.pooling import mean_token
 from soundctm_training.config import ConfigError, TextTraining
 from soundctm_training.data.clips import DataError
 from soundctm_training.data.manifest import read_manifest
@@ -62,7 +63,7 @@ class TextTable:
     def means(self) -> Tensor:
         """The mean of every text's tokens, float32 [texts, D]."""
         parts = zip(self.tokens.split(_MEANS_AT_ONCE), self.masks.split(_MEANS_AT_ONCE), strict=True)
-        return torch.cat([mean_token(tokens.float(), masks)[:, 0] for tokens, masks in parts])
+        return torch.cat([mean_token(tokens.float(), masks) for tokens, masks in parts])
 
     def rows(self, index: NDArray[np.int32]) -> tuple[Tensor, Tensor]:
         """Tokens and masks of some rows, cut to their longest text: [B, L', D] and [B, L']."""
@@ -154,7 +155,7 @@ def disturb_text(
 ) -> tuple[Tensor, Tensor]:
     """Stands in for other wordings: every token is moved on its own, the whole text is moved together (which shifts
     its mean, the sentence's meaning, too), and tokens but the first are hidden."""
-    mean = mean_token(tokens, masks)
+    mean = mean_token(tokens, masks)[:, None]
     moved = tokens
     for share, size in ((text.token_noise, tokens), (text.sentence_noise, mean)):
         noise = torch.from_numpy(generator.standard_normal(size.shape, dtype=np.float32))
@@ -162,9 +163,3 @@ def disturb_text(
     hidden = torch.from_numpy(generator.random(masks.shape) < text.token_drop)
     hidden[:, 0] = False
     return moved, masks & ~hidden
-
-
-def mean_token(tokens: Tensor, masks: Tensor) -> Tensor:
-    """Of the kept tokens: [B, L, D] and [B, L] -> [B, 1, D]."""
-    kept = masks[..., None].to(tokens.dtype)
-    return (tokens * kept).sum(1, keepdim=True) / kept.sum(1, keepdim=True).clamp(min=1)

@@ -25,7 +25,6 @@ from soundctm_training.wordings import require_wordings, wordings_loss
 from soundctm_training.workers import ALONE, Workers
 
 TEACHER_FILE = "teacher.safetensors"
-_SEED = 2
 _LARGEST_GRADIENT = 1.0
 _BETAS = (0.9, 0.99)
 
@@ -54,9 +53,9 @@ class TeacherTrainer:
         sampler: Sampler | None = None,
     ) -> None:
         """`start`: an earlier teacher to begin from; None begins from a seeded random network."""
-        torch.manual_seed(_SEED)
         self.config, self.data, self.workers, self.sampler = config, data, workers, sampler
         self.settings = need(config.teacher, "teacher", config)
+        torch.manual_seed(self.settings.seed)
         self.text = need(config.text, "text", config)
         self.network = trainable_copy(start) if start else DiT(need(config.network, "network", config))
         self.network.to(workers.device)
@@ -70,7 +69,7 @@ class TeacherTrainer:
 
     def train_step(self, step: int, rate: float) -> dict[str, float]:
         """One optimiser step; returns the mean loss of the whole batch."""
-        choice, noise = self.workers.generators(_SEED, step)
+        choice, noise = self.workers.generators(self.settings.seed, step)
         batch = draw_batch(self.data, self.settings.lengths, self.text, self.network.spec.patch_frames, choice)
         disturbance = draw_disturbance(batch.latent.shape, self.settings, self.config.diffusion, noise)
         share, device = self.workers.share(len(batch.latent)), self.workers.device

@@ -6,10 +6,15 @@ from torch import Tensor
 from torch.nn import functional
 
 
+def mean_token(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Of the kept tokens: [B, L, D], mask [B, L] (True = keep) -> [B, D]."""
+    kept = mask[..., None].to(tokens.dtype)
+    return (tokens * kept).sum(1) / kept.sum(1).clamp(min=1.0)
+
+
 def sentence_embedding(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the kept tokens, of unit length: tokens [B, L, D], mask [B, L] (True = keep) -> [B, D].
+    """`mean_token` of unit length: [B, L, D], [B, L] -> [B, D].
 
     For MiniLM this is its own sentence embedding (sentence-transformers' mean pooling).
     """
-    kept = mask[..., None].to(tokens.dtype)
-    return functional.normalize((tokens * kept).sum(1) / kept.sum(1).clamp(min=1.0), dim=-1)
+    return functional.normalize(mean_token(tokens, mask), dim=-1)
