@@ -21,6 +21,7 @@ from soundctm.bundle import FAMILIAR_FILE, Bundle
 from soundctm.errors import BundleError
 
 _EMBEDDINGS = "embeddings"
+_TABLE = "table"  # one note and not several, whose order in the file would be by chance
 _LABELS, _THRESHOLD, _UNLIKE = "labels", "threshold", "unlike"
 
 
@@ -66,13 +67,10 @@ class FamiliarTable:
 
 
 def write_familiar_table(table: FamiliarTable, path: Path) -> None:
-    """In half precision: a cosine moves by less than 1e-3."""
-    notes = {
-        _LABELS: json.dumps(table.labels, ensure_ascii=False),
-        _THRESHOLD: repr(table.threshold),
-        _UNLIKE: json.dumps(sorted(table.unlike), ensure_ascii=False),
-    }
-    save_file({_EMBEDDINGS: table.embeddings.astype(np.float16)}, path, notes)
+    """In half precision: a cosine moves by less than 1e-3. The same table gives the same bytes."""
+    notes = {_LABELS: table.labels, _THRESHOLD: table.threshold, _UNLIKE: sorted(table.unlike)}
+    document = json.dumps(notes, ensure_ascii=False)
+    save_file({_EMBEDDINGS: table.embeddings.astype(np.float16)}, path, {_TABLE: document})
 
 
 def read_familiar_table(bundle: Bundle) -> FamiliarTable | None:
@@ -82,10 +80,10 @@ def read_familiar_table(bundle: Bundle) -> FamiliarTable | None:
     path = bundle.file(FAMILIAR_FILE)
     try:
         with safe_open(path, framework="numpy") as file:
-            notes = file.metadata() or {}
+            notes = json.loads((file.metadata() or {})[_TABLE])
             embeddings = file.get_tensor(_EMBEDDINGS).astype(np.float32)
-        labels, threshold = tuple(str(label) for label in json.loads(notes[_LABELS])), float(notes[_THRESHOLD])
-        unlike = frozenset(str(label) for label in json.loads(notes.get(_UNLIKE, "[]")))
+        labels, threshold = tuple(str(label) for label in notes[_LABELS]), float(notes[_THRESHOLD])
+        unlike = frozenset(str(label) for label in notes[_UNLIKE])
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise BundleError(f"{path} is no table of familiar texts ({error}). Install the bundle again.") from error
     wanted = (len(labels), bundle.spec.text.dim)

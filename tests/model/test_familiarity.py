@@ -125,11 +125,20 @@ def test_a_table_that_cannot_be_is_refused(
         read_familiar_table(write_manifest(bundle.path, bundle.spec))
 
 
-@pytest.mark.parametrize("damage", ["no safetensors", "no labels"])
+def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
+    table = FamiliarTable(np.eye(3, dtype=np.float32), ("rain", "door", "dog"), 0.5, frozenset({"door", "dog"}))
+    for copy in range(8):
+        write_familiar_table(table, tmp_path / str(copy))
+    assert len({(tmp_path / str(copy)).read_bytes() for copy in range(8)}) == 1
+
+
+@pytest.mark.parametrize("damage", ["no safetensors", "no labels", "labels of another kind"])
 def test_a_file_that_is_no_table_is_named(bundle: Bundle, damage: str) -> None:
     path = bundle.path / FAMILIAR_FILE
     if damage == "no labels":
         save_file({"embeddings": np.ones((1, TINY_SPEC.text.dim), np.float16)}, path)
+    elif damage == "labels of another kind":
+        save_file({"embeddings": np.ones((1, TINY_SPEC.text.dim), np.float16)}, path, {"table": "[1]"})
     else:
         path.write_bytes(b"not a tensor in sight")
     with pytest.raises(BundleError, match=FAMILIAR_FILE):
