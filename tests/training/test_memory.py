@@ -67,6 +67,11 @@ def test_a_vector_becomes_what_is_remembered_nearest_and_stays_between_where_it_
     torch.testing.assert_close(between, (memory[0] + memory[1]) / 2)
 
 
+def test_what_is_clearly_less_alike_takes_no_part() -> None:
+    memory = torch.tensor([[3.0, 0.0], [0.0, 5.0]])
+    torch.testing.assert_close(recalled(torch.tensor([[0.78, 0.62]]), memory), memory[:1])  # cosines 0.78 and 0.62
+
+
 def test_kinds_of_every_class_and_the_empty_text_are_remembered(
     encoder: TextEncoder, by_label: dict[str, Embeddings], empty: Embeddings
 ) -> None:

@@ -25,7 +25,7 @@ _FOURIER_FREQUENCIES = 128
 _ROTARY_BASE = 10000.0
 NORM_EPS = 1e-5
 MEMORY = "text_memory"  # name of the tensor of texts remembered
-_RECALL_REACH = 0.4  # in cosine, behind the likest
+_RECALL_REACH = 0.05  # in cosine, behind the likest
 
 
 @dataclass(frozen=True)
@@ -255,11 +255,11 @@ def _mlp(inputs: int, dim: int) -> nn.Sequential:
 
 
 def recalled(vectors: Tensor, memory: Tensor) -> Tensor:
-    """What an associative memory [K, E] holds that is like the vectors [B, E]: words never trained on become those that
-    were; what lies between two stays between them.
+    """What an associative memory [K, E] holds that is likest the vectors [B, E]: words never trained on become words
+    that were.
 
     As in Ramsauer et al. 2021, equation 3, with likeness by angle; but the weights fall in a line to zero instead of by
-    softmax, which leaves of a prompt of two sounds only the one it is likest.
+    softmax: what is much less alike takes no part at all, and of two that are as like as each other neither is lost.
     """
     likeness = functional.normalize(vectors, dim=-1) @ functional.normalize(memory, dim=-1).T
     weights = functional.relu(1 - (likeness.amax(-1, keepdim=True) - likeness) / _RECALL_REACH)
