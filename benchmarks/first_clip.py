@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from memory import peak_memory_bytes
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -98,11 +99,6 @@ def measure_latency(client: Client, jumps: int, runs: int, seconds: float) -> La
 def stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     process.wait(timeout=60)
-
-
-def peak_memory_bytes(pid: int) -> int:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) * 1024 if found else 0
 
 
 def processor() -> str:

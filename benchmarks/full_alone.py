@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 from full_engines import load
+from memory import peak_memory_bytes
 
 from soundctm.bundle import Bundle, open_bundle
 
@@ -33,7 +33,7 @@ def main() -> None:
     contestant = load(name, open_bundle(Path(folder)), int(threads))
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - worked
     contestant.decode(contestant.jumps(1, "heavy rain"))
-    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak_bytes = peak_memory_bytes()
     print(json.dumps({"load_seconds": seconds, "load_cpu_seconds": cpu_seconds, "peak_bytes": peak_bytes}))
 
 

@@ -95,8 +95,9 @@ def test_the_whole_benchmark_of_a_minute_model(
 def test_an_engine_alone_tells_its_memory_and_how_long_it_loads(minute_bundle_dir: Path) -> None:
     from full_alone import measured_alone
 
+    own = b"x" * 2_000_000_000  # of the process that asks: none of the engine's
     told = measured_alone("torch-bf16", open_bundle(minute_bundle_dir), 1)
-    assert told["peak_bytes"] > 10_000_000 and told["load_seconds"] > 0
+    assert 10_000_000 < told["peak_bytes"] < len(own) and told["load_seconds"] > 0
 
 
 def test_every_engine_that_can_makes_clips_of_a_bundle(tiny_bundle_dir: Path) -> None:
