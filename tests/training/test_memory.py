@@ -22,7 +22,6 @@ CAPTIONS = [
     *((text, "rain") for text in ("rain", "heavy rain", "rain on a roof", "a rain shower", "drizzle", "a downpour")),
     *((text, "dog") for text in ("a dog", "a dog barks", "barking", "a puppy yaps", "woof", "a hound")),
 ]
-RAIN, DOG = ([text for text, of in CAPTIONS if of == label] for label in ("rain", "dog"))
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +87,13 @@ def test_few_captions_are_remembered_themselves(encoder: TextEncoder, empty: Emb
     torch.testing.assert_close(memory[:-1], network().pooled(*encoder.encode(texts)), atol=1e-5, rtol=1e-4)
 
 
-def test_a_prompt_of_other_words_comes_nearer_to_those_of_its_class(pupil: DiT, encoder: TextEncoder) -> None:
-    for texts, prompt in ((RAIN, "it is raining cats"), (DOG, "my dog yelps at the postman")):
-        own = pupil.prompt_vector(*encoder.encode(texts))
+def test_a_prompt_of_other_words_comes_nearer_to_a_kind_of_its_class(pupil: DiT, encoder: TextEncoder) -> None:
+    rain, dog, _ = memory_of(pupil).split([2, 2, 1])
+    for kinds, prompt in ((rain, "it is raining cats"), (dog, "my dog yelps at the postman")):
         tokens = encoder.encode([prompt])
         vectors = pupil.prompt_vector(*tokens), pupil.pooled(*tokens)
-        before, after = (float((vector - own).norm(dim=-1).min()) for vector in vectors)
-        assert after < before
+        before, after = (float((vector - kinds).norm(dim=-1).min()) for vector in vectors)
+        assert after < 0.5 * before
 
 
 def test_the_empty_text_stays_what_it_is(
