@@ -27,6 +27,7 @@ from soundctm.settings import models_dir
 DISTRIBUTION = "soundctm-daw"
 DISK_NEEDED_BYTES = 1 << 30
 _AUDIO_PACKAGES = ("soundfile", "soxr", "pedalboard")
+_SYSTEM_LIBRARIES = {"libatomic.so.1": "libatomic1", "libstdc++.so.6": "libstdc++6"}  # small images lack them
 _GB = 1e9
 
 
@@ -105,7 +106,7 @@ def pytorch() -> Iterator[Finding]:
     try:
         import torch
     except (ImportError, OSError) as error:
-        yield Finding("torch", False, f"cannot be imported ({error}); run `pip install --force-reinstall torch`")
+        yield Finding("torch", False, _not_imported(error, "torch"))
         return
     threads = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
     limit = os.environ.get("OMP_NUM_THREADS")
@@ -175,10 +176,17 @@ def _unmet(requirement: Requirement) -> str:
 def _importable(name: str, about: str, distribution: str) -> Finding:
     try:
         importlib.import_module(name)
-    except (ImportError, OSError) as error:  # OSError: a shared library is missing
-        cure = f"run `pip install --force-reinstall {distribution}`"
-        return Finding(name, False, f"cannot be imported ({error}); {cure}")
+    except (ImportError, OSError) as error:
+        return Finding(name, False, _not_imported(error, distribution))
     return Finding(name, True, about)
+
+
+def _not_imported(error: Exception, distribution: str) -> str:
+    cure = f"run `pip install --force-reinstall {distribution}`"
+    for library, package in _SYSTEM_LIBRARIES.items():
+        if library in str(error):
+            cure = f"it is a library of the system: on Debian and Ubuntu run `apt-get install {package}`"
+    return f"cannot be imported ({error}); {cure}"
 
 
 def _version(distribution: str) -> str | None:

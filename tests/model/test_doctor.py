@@ -125,6 +125,18 @@ def test_what_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch, check:
     assert f"pip install --force-reinstall {module}" in finding.detail
 
 
+def test_a_library_that_the_system_lacks_is_not_sought_in_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pedalboard's import says in a small container."""
+
+    def absent(name: str) -> None:
+        raise ImportError("libatomic.so.1: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr("soundctm.checks.importlib.import_module", absent)
+    finding = of(checks.audio)["pedalboard"]
+    assert finding.ok is False
+    assert "apt-get install libatomic1" in finding.detail and "pip" not in finding.detail
+
+
 @pytest.mark.parametrize(
     ("cpu", "gpu", "ok", "said"),
     [
