@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -159,6 +160,8 @@ def write_bundle(folder: Path, sizes: Sizes) -> Bundle:
     words = {word: index for index, word in enumerate(("<s>", "<pad>", "</s>", "<unk>", "heavy", "rain", "a", "dog"))}
     tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = Whitespace()
+    ends = [(word, words[word]) for word in ("<s>", "</s>")]
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
     tokenizer.save(str(folder / TOKENIZER_FILE))
     (folder / "LICENCE").write_text("Apache-2.0, random weights\n")
     return write_manifest(folder, _spec(sizes))

@@ -1,8 +1,8 @@
 """What the official code does for a clip, restated: the reference that engines are measured against.
 
-In float32, whatever nu is: both prompts are tokenised and encoded in every jump, one after the other, and the network
-runs on both; attention is written out, also to the one token of text; layers run under activation checkpointing; the
-decoder normalises its weights in every call and decodes the clip whole.
+In float32, whatever nu is: both prompts are tokenised, padded and encoded in every jump, one after the other, and the
+network runs on both; attention is written out, also to the one token of text; layers run under activation
+checkpointing; the decoder normalises its weights in every call and decodes the clip whole.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class OfficialPath:
 
     def jump(self, z: Tensor, t: float, s: float, omega: float, prompt: str, nu: float = 1.0) -> Tensor:
         """One clip [1, C, T]."""
-        tokens = torch.cat([self._text.encode([text])[0] for text in (prompt, "")])
         with torch.no_grad():
+            tokens = torch.stack([self._text.network(*self._text.tokenize(text)) for text in (prompt, "")])
             context = self._network.encode_context(tokens, general=True)
             levels = (torch.tensor([value, value]) for value in (t, s, omega))
             both = jump(self._forward, torch.cat([z, z]), *levels, context, self._sigma_data)

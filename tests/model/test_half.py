@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from soundctm.bundle import Bundle, open_bundle
 from soundctm.codecs.dac import GaussianDAC
@@ -21,8 +22,9 @@ from soundctm.engines.torch import TorchEngine, load_engine
 from soundctm.engines.torch_half import Fidelity, Precision, load_half_engine, snr_db
 from soundctm.errors import DigestMismatchError, EngineUnavailableError
 from soundctm.networks.dit import DiT
-from soundctm.networks.half import BYTES, HALF, Products, halve
+from soundctm.networks.half import BYTES, HALF, Products, attended_by_products, halve
 from soundctm.networks.kernels import KernelSet
+from soundctm.networks.products import ByteGate, ExactProduct, HalfGate
 from soundctm.recipe import Recipe
 from soundctm.render import render_latent
 from soundctm.spec import DiTSpec
@@ -73,6 +75,33 @@ def test_layers_of_the_official_layout_keep_their_decibels(products: Products, t
         outputs = [n(x, level, level - 1, omega, n.encode_context(text)).numpy() for n in (wanted, network)]
         assert outputs[1].dtype == np.float32
         assert snr_db(*outputs) > LEAST_DB[products]
+
+
+@pytest.mark.parametrize("packed", {False, native_bfloat16()})
+@pytest.mark.parametrize("bias", [True, False])
+def test_products_of_one_layer(bias: bool, packed: bool) -> None:
+    """A gate is rounded three times on its way, each 50 dB; float32 stays what it is, in any layout."""
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(4)
+        x, linear = torch.randn(2, 5, 96), torch.nn.Linear(96, 128, bias)
+        wide = linear.double()(x.double())
+        value, gate = wide.chunk(2, dim=-1)
+        linear.float()
+        exact = ExactProduct(linear, packed)(x)
+        assert exact.dtype == torch.float32 and (exact - wide).abs().max() <= 1e-6 * wide.abs().max()
+        for kind, least_db in ((HalfGate, 43.0), (ByteGate, 34.0)):
+            found = kind(linear, packed, KernelSet())(x)
+            assert found.dtype == torch.bfloat16
+            assert snr_db((value * functional.silu(gate)).numpy(), found.float().numpy()) > least_db
+
+
+def test_attention_made_of_whole_products_is_attention() -> None:
+    random = torch.Generator().manual_seed(5)
+    q, k, v = (torch.randn(2, 3, 37, 64, generator=random).bfloat16() for _ in range(3))
+    wanted = functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    found = attended_by_products(q, k, v)
+    assert found.dtype == torch.bfloat16
+    assert snr_db(wanted.numpy(), found.float().numpy()) > 43  # scores, weights and sums are rounded, each 50 dB
 
 
 @pytest.mark.parametrize("rates", [(8, 4, 2), (5, 3)])

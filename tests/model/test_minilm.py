@@ -59,6 +59,15 @@ def test_shapes_padding_and_truncation(encoder: MiniLMText) -> None:
     assert not tokens[~mask].any()
 
 
+def test_padding_that_is_left_out_would_have_changed_nothing(encoder: MiniLMText) -> None:
+    for prompt in PROMPTS:
+        ids, mask = encoder.tokenize(prompt)
+        tokens = encoder.encode([prompt])[0]
+        with torch.inference_mode():
+            padded = encoder.network(ids, mask)
+        assert (tokens - padded)[mask].abs().max() <= 1e-5 * padded[mask].abs().max()
+
+
 def test_a_prompt_does_not_depend_on_its_neighbours(encoder: MiniLMText) -> None:
     together, _ = encoder.encode(PROMPTS)
     for row, prompt in enumerate(PROMPTS):

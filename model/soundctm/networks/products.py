@@ -16,35 +16,63 @@ _LARGEST_INT8 = 127.0
 _SMALLEST_SCALE = 1e-12
 
 
-class HalfProduct(nn.Module):
-    """y = x W^T + b, with W, b and x rounded to bfloat16."""
+class Product(nn.Module):
+    """y = x W^T + b, with W, b and x rounded to a floating type, that of the result."""
+
+    dtype: torch.dtype
 
     def __init__(self, linear: nn.Linear, packed: bool, kernels: KernelSet | None = None) -> None:
         """It needs no kernels: what it multiplies is made by others."""
         super().__init__()
-        weight = linear.weight.detach().bfloat16()
+        weight = linear.weight.detach().to(self.dtype)
+        # a matrix laid out anew is no tensor that a module counts
         self.weight_bytes = weight.numel() * weight.element_size()
         self.packed = packed
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight) if packed else weight
-        self.bias = None if linear.bias is None else linear.bias.detach().bfloat16()
+        self.bias = None if linear.bias is None else linear.bias.detach().to(self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.bfloat16()
+        x = x.to(self.dtype)
         if not self.packed:
             return functional.linear(x, self.weight, self.bias)
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")  # type: ignore[no-any-return]
 
 
-class ExactProduct(nn.Module):
-    """y = x W^T + b in float32, with the layer's own matrix."""
+class HalfProduct(Product):
+    dtype = torch.bfloat16
 
-    def __init__(self, linear: nn.Linear, packed: bool, kernels: KernelSet | None = None) -> None:
-        """The matrix is neither copied nor laid out anew: it may be mapped from a file."""
+
+class ExactProduct(Product):
+    """Packed or not; where it is not, the matrix is the layer's own, which may be mapped from a file."""
+
+    dtype = torch.float32
+
+
+class HalfGate(nn.Module):
+    """value * SiLU(gate) of a product x W^T + b whose first half is the value, in bfloat16.
+
+    Packed, function and multiplication are made of the sums in float32, before they are rounded: two roundings in place
+    of three (0.9 dB), and no pass over memory between products.
+    """
+
+    def __init__(self, linear: nn.Linear, packed: bool, kernels: KernelSet) -> None:
         super().__init__()
-        self.linear = linear
+        self.packed, self.kernels = packed, kernels
+        if not packed:
+            self.both = HalfProduct(linear, packed)
+            return
+        weight = linear.weight.detach().bfloat16()
+        self.weight_bytes = weight.numel() * weight.element_size()
+        self.value, self.gate = (torch.ops.mkldnn._reorder_linear_weight(half) for half in weight.chunk(2))
+        biases = (None, None) if linear.bias is None else linear.bias.detach().bfloat16().chunk(2)
+        self.value_bias, self.gate_bias = biases
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x.float())  # type: ignore[no-any-return]
+        if not self.packed:
+            return _gated(self.both(x), self.kernels)
+        x, multiplied = x.bfloat16(), torch.ops.mkldnn._linear_pointwise
+        opened = multiplied(x, self.gate, self.gate_bias, "swish", [], "")
+        return multiplied.binary(x, opened, self.value, self.value_bias, "mul")  # type: ignore[no-any-return]
 
 
 class ByteProduct(nn.Module):
@@ -69,3 +97,19 @@ class ByteProduct(nn.Module):
         product = torch._int_mm(rounded, self.weight.T)
         restored: Tensor = self.kernels.current.restored(product, row_scale, self.scale, self.bias)
         return restored.unflatten(0, x.shape[:-1])  # type: ignore[no-any-return]
+
+
+class ByteGate(nn.Module):
+    """value * SiLU(gate), as `HalfGate`, of a product in 8 bits."""
+
+    def __init__(self, linear: nn.Linear, packed: bool, kernels: KernelSet) -> None:
+        super().__init__()
+        self.both, self.kernels = ByteProduct(linear, packed, kernels), kernels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _gated(self.both(x), self.kernels)
+
+
+def _gated(wide: Tensor, kernels: KernelSet) -> Tensor:
+    inner = kernels.current.gated(wide.flatten(0, -2))
+    return inner.unflatten(0, wide.shape[:-1])  # type: ignore[no-any-return]

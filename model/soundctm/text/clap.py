@@ -19,7 +19,7 @@ from soundctm.text.encoder import Encoder, EncoderSpec
 from soundctm.text.tokens import PromptTokenizer
 
 PAD_ID = 1
-PROMPT_IDS = 77  # the official length: longer prompts are cut, shorter ones padded
+PROMPT_IDS = 77  # the official length: longer prompts are cut; shorter ones padded there, which changes nothing
 
 
 class ClapNetwork(nn.Module):
@@ -82,6 +82,6 @@ class ClapText:
     def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """(tokens float32 [B, 1, dim], mask bool [B, 1], all True). One prompt at a time, as in `MiniLMText`."""
         device = self.network.text_branch.embeddings.LayerNorm.weight.device
-        rows = [self.network(*(tensor.to(device) for tensor in self.tokenize(prompt))) for prompt in prompts]
+        rows = [self.network(*(tensor.to(device) for tensor in self.tokenize.unpadded(prompt))) for prompt in prompts]
         tokens = torch.stack(rows)
         return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=device)

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from torch.nn import functional
 
 from soundctm.errors import CheckpointError
 from soundctm.networks.loading import load_into
@@ -73,7 +74,8 @@ class MiniLMText:
         device = self.network.embeddings.LayerNorm.weight.device
         tokens, masks = [], []
         for prompt in prompts:
-            ids, mask = (tensor.to(device) for tensor in self.tokenize(prompt))
-            tokens.append(self.network(ids, mask) * mask[..., None])
-            masks.append(mask)
+            ids, real = (tensor.to(device) for tensor in self.tokenize.unpadded(prompt))
+            padding = self.max_tokens - ids.shape[1]
+            tokens.append(functional.pad(self.network(ids, real), (0, 0, 0, padding)))
+            masks.append(functional.pad(real, (0, padding)))
         return torch.cat(tokens), torch.cat(masks)

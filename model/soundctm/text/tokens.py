@@ -15,3 +15,9 @@ class PromptTokenizer(PromptIds):
         """(ids int64 [1, max_tokens], mask bool [1, max_tokens], True = real)."""
         ids, mask = self.arrays(prompt)
         return torch.from_numpy(ids), torch.from_numpy(mask)
+
+    def unpadded(self, prompt: str) -> tuple[Tensor, Tensor]:
+        """The same without the padding, which attention masks away: most prompts are a tenth of the longest."""
+        ids, mask = self(prompt)
+        length = max(1, int(mask.sum()))  # no ids at all: padding, for something must be encoded
+        return ids[:, :length], mask[:, :length]
