@@ -1,7 +1,7 @@
 """Products with a matrix that never changes, in fewer bits: made once from a float32 layer, then only multiplied.
 
 On a CPU with the instructions for it the matrix is also laid out as oneDNN wants it, once instead of in every call.
-Inputs may be of any floating type; products come in bfloat16, sums in their last bits are float32's.
+Inputs may be of any floating type; products come in bfloat16, `ExactProduct`'s in float32, and so are all sums.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class HalfGate(nn.Module):
     """value * SiLU(gate) of a product x W^T + b whose first half is the value, in bfloat16.
 
     Packed, function and multiplication are made of the sums in float32, before they are rounded: two roundings in place
-    of three (0.9 dB), and no pass over memory between products.
+    of three, and no pass over memory between products.
     """
 
     def __init__(self, linear: nn.Linear, packed: bool, kernels: KernelSet) -> None:

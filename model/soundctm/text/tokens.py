@@ -17,7 +17,7 @@ class PromptTokenizer(PromptIds):
         return torch.from_numpy(ids), torch.from_numpy(mask)
 
     def unpadded(self, prompt: str) -> tuple[Tensor, Tensor]:
-        """The same without the padding, which attention masks away: most prompts are a tenth of the longest."""
+        """The same without the padding, which attention masks away; most prompts are short."""
         ids, mask = self(prompt)
         length = max(1, int(mask.sum()))  # no ids at all: padding, for something must be encoded
         return ids[:, :length], mask[:, :length]
