@@ -49,6 +49,7 @@ class DiTSpec:
     qk_norm: bool = False
     pooled_text: bool = False    # add the mean text token to the conditioning vector (adaptive norm only)
     text_memory: int = 0         # vectors of known texts by which the pooled text is recalled
+    text_phrases: bool = False   # they are found by the sentences of those texts, too
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class BundleSpec:
     def to_json(self) -> dict[str, Any]:
         """What says nothing is left out, so that a manifest without it keeps its digest."""
         data = _without({"provenance": "", "licence_restricted": None}, dataclasses.asdict(self))
-        return {**data, "network": _without({"text_memory": 0}, data["network"])}
+        return {**data, "network": _without({"text_memory": 0, "text_phrases": False}, data["network"])}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> BundleSpec:

@@ -67,7 +67,8 @@ class TextTraining:
     token_drop: float        # share of text tokens hidden
     contrast_weight: float = 0.0  # of the loss that draws the vectors of captions of one thing together
     contrast_captions: int = 256  # of one step; they cost little, for no sound goes with them
-    remembered: int = 0      # kinds of wordings of each class that `remember` has a network recall prompts by
+    remembered: int = 0      # kinds of captions of each class that `remember` has a network recall prompts by
+    phrases: int = 0         # and by how many phrases of each class it finds them; 0 = by their vectors alone
 
 
 class OptimiserKind(Enum):

@@ -64,10 +64,15 @@ def embedded_by_label(
     captions_with_labels: Iterable[tuple[str, str]], encoder: TextEncoder
 ) -> dict[str, Embeddings]:
     """Of every label its distinct captions' unit embeddings [N, D]."""
+    return {label: embed(captions, encoder) for label, captions in captions_by_label(captions_with_labels).items()}
+
+
+def captions_by_label(captions_with_labels: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Of every label its distinct captions, in order."""
     by_label: dict[str, dict[str, None]] = {}
     for caption, label in captions_with_labels:
         by_label.setdefault(label, {})[caption] = None
-    return {label: embed(list(captions), encoder) for label, captions in by_label.items()}
+    return {label: list(captions) for label, captions in by_label.items()}
 
 
 def familiar_table(

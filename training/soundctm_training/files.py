@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from soundctm.errors import SoundCTMError
-from soundctm.networks.dit import MEMORY, DiT
+from soundctm.networks.dit import DiT
 from soundctm.networks.loading import load_into
+from soundctm.networks.recall import MEMORY, PHRASES
 from soundctm.spec import DiTSpec
 from soundctm_training.config import ConfigError
 
@@ -29,8 +30,9 @@ def read_network(spec: DiTSpec, path: Path) -> DiT:
     known by its weights alone. Frozen; stored half precision is widened. Raises ConfigError naming a tensor the network
     does not have or lacks."""
     tensors = {name: t.float() if t.is_floating_point() else t for name, t in read_weights(path).items()}
-    remembering = replace(spec, text_memory=len(tensors[MEMORY])) if MEMORY in tensors else spec
+    if MEMORY in tensors:
+        spec = replace(spec, text_memory=len(tensors[MEMORY]), text_phrases=PHRASES in tensors)
     try:
-        return load_into(lambda: DiT(remembering), tensors, path.name)
+        return load_into(lambda: DiT(spec), tensors, path.name)
     except SoundCTMError as error:
         raise ConfigError(f"{path} is not a network of this configuration's [network]: {error}") from error

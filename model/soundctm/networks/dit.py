@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from soundctm.networks.recall import MEMORY, PHRASES, likeness, recalled
 from soundctm.spec import Conditioning, DiTSpec
 from soundctm.text.pooling import sentence_embedding
 
@@ -24,8 +25,6 @@ _OMEGA_SCALE = 1000.0
 _FOURIER_FREQUENCIES = 128
 _ROTARY_BASE = 10000.0
 NORM_EPS = 1e-5
-MEMORY = "text_memory"  # name of the tensor of texts remembered
-_RECALL_REACH = 0.05  # in cosine, behind the likest
 
 
 @dataclass(frozen=True)
@@ -254,16 +253,9 @@ def _mlp(inputs: int, dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, dim), nn.SiLU(), nn.Linear(dim, dim))
 
 
-def recalled(vectors: Tensor, memory: Tensor) -> Tensor:
-    """What an associative memory [K, E] holds that is likest the vectors [B, E]: words never trained on become words
-    that were.
-
-    As in Ramsauer et al. 2021, equation 3, with likeness by angle; but the weights fall in a line to zero instead of by
-    softmax: what is much less alike takes no part at all, and of two that are as like as each other neither is lost.
-    """
-    likeness = functional.normalize(vectors, dim=-1) @ functional.normalize(memory, dim=-1).T
-    weights = functional.relu(1 - (likeness.amax(-1, keepdim=True) - likeness) / _RECALL_REACH)
-    return weights / weights.sum(-1, keepdim=True) @ memory
+def _sentence(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    kept = torch.ones(tokens.shape[:2], device=tokens.device) if mask is None else mask
+    return sentence_embedding(tokens, kept)
 
 
 class DiT(nn.Module):
@@ -291,7 +283,9 @@ class DiT(nn.Module):
         if spec.pooled_text:
             self.to_pooled_embed = _mlp(spec.cond_dim, spec.embed_dim)
         self.text_memory: Tensor | None
-        self.register_buffer("text_memory", torch.zeros(spec.text_memory, spec.embed_dim) if spec.text_memory else None)
+        self.register_buffer(MEMORY, torch.zeros(spec.text_memory, spec.embed_dim) if spec.text_memory else None)
+        self.text_phrases: Tensor | None
+        self.register_buffer(PHRASES, torch.zeros(spec.text_memory, spec.cond_dim) if spec.text_phrases else None)
         self._zero_outputs()
 
     def _zero_outputs(self) -> None:
@@ -323,13 +317,18 @@ class DiT(nn.Module):
 
     def pooled(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """A prompt's share of the conditioning vector, from the mean of its tokens: [B, L, D], [B, L] -> [B, E]."""
-        vector = self.prompt_vector(tokens, mask)
-        return vector if self.text_memory is None else recalled(vector, self.text_memory)
+        sentence = _sentence(tokens, mask)
+        vector = self._vector(sentence)
+        if self.text_memory is None:
+            return vector
+        return recalled(likeness(vector, sentence, self.text_memory, self.text_phrases), self.text_memory)
 
     def prompt_vector(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """The same, before anything is recalled."""
-        kept = torch.ones(tokens.shape[:2], device=tokens.device) if mask is None else mask
-        vector: Tensor = self.to_pooled_embed(sentence_embedding(tokens, kept) * math.sqrt(self.spec.cond_dim))
+        return self._vector(_sentence(tokens, mask))
+
+    def _vector(self, sentence: Tensor) -> Tensor:
+        vector: Tensor = self.to_pooled_embed(sentence * math.sqrt(self.spec.cond_dim))
         return vector
 
     def level_embedding(

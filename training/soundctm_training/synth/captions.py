@@ -60,6 +60,13 @@ def class_captions() -> dict[str, ClassCaptions]:
     }
 
 
+@cache
+def class_wordings() -> Mapping[str, tuple[str, ...]]:
+    """What else people call the sound of a class, by label: `wordings/*.toml`. No captions: they claim more than what
+    was rendered. None is a held-out prompt, or like one (0.8 of cosine)."""
+    return {label: tuple(texts) for file in read_tables(__package__, "wordings") for label, texts in file.items()}
+
+
 def slots(template: str) -> list[str]:
     """The attribute names a template asks for."""
     return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
