@@ -51,36 +51,31 @@ def remembering(network: DiT, by_label: Mapping[str, Texts], empty: Embeddings, 
     memory is found by as many phrases of every label, too. Raises ConfigError."""
     if not network.spec.pooled_text:
         raise ConfigError("text.remembered needs network.pooled_text = true: without it a prompt has no vector")
-    parts = [_remembered(network, texts, kinds, phrases) for texts in by_label.values()]
     nothing = torch.from_numpy(empty)
-    tensors = {
-        MEMORY: torch.cat([*(vectors for vectors, _ in parts), _own_vectors(network, nothing)]),
-        PHRASES: torch.cat([*(sentences for _, sentences in parts), nothing]),
-    }
-    if not phrases:
-        del tensors[PHRASES]
+    remembered = [_kinds(network, texts.captions, kinds) for texts in by_label.values()]
+    tensors = {}
+    if phrases:
+        every = [texts.phrases for texts in by_label.values()]
+        sentences = [_means(torch.from_numpy(some), _groups(some, phrases)) for some in every]
+        remembered = [_likest(*pair, network) for pair in zip(sentences, remembered, strict=True)]
+        tensors[PHRASES] = torch.cat([*sentences, nothing])
+    tensors[MEMORY] = torch.cat([*remembered, _own_vectors(network, nothing)])
     kept = {name: value for name, value in network.state_dict().items() if name not in (MEMORY, PHRASES)}
-    found = DiT(replace(network.spec, text_memory=len(tensors[MEMORY]), text_phrases=PHRASES in tensors))
+    found = DiT(replace(network.spec, text_memory=len(tensors[MEMORY]), text_phrases=bool(phrases)))
     found.load_state_dict({**kept, **tensors})
     return found.requires_grad_(False)
 
 
-def _remembered(network: DiT, texts: Texts, kinds: int, phrases: int) -> tuple[Tensor, Tensor]:
-    """Of one label the vectors and the sentences remembered, in pairs [K, E] and [K, D]. A phrase has the vector of the
-    kind that its own is likest."""
-    own, sentences = _kinds(network, texts.captions, kinds)
-    if not phrases:
-        return own, sentences
-    chosen = _means(torch.from_numpy(texts.phrases), _groups(texts.phrases, phrases))
-    unit = functional.normalize(_own_vectors(network, chosen), dim=-1)
-    return own[(unit @ functional.normalize(own, dim=-1).T).argmax(-1)], chosen
+def _kinds(network: DiT, embeddings: Embeddings, most: int) -> Tensor:
+    """The mean vector of every kind of a label's captions. Kinds are told by the embeddings, so that networks which
+    learned from the same captions remember the same kinds in the same rows."""
+    return _means(_own_vectors(network, torch.from_numpy(embeddings)), _groups(embeddings, most))
 
 
-def _kinds(network: DiT, embeddings: Embeddings, most: int) -> tuple[Tensor, Tensor]:
-    """The mean vector and sentence of every kind of a label's captions. Kinds are told by the embeddings, so that
-    networks which learned from the same captions remember the same kinds in the same rows."""
-    sentences, kind_of = torch.from_numpy(embeddings), _groups(embeddings, most)
-    return _means(_own_vectors(network, sentences), kind_of), _means(sentences, kind_of)
+def _likest(sentences: Tensor, kinds: Tensor, network: DiT) -> Tensor:
+    """Of every sentence [N, D] the kind [K, E] that its own vector is likest: [N, E]."""
+    own, of_kinds = (functional.normalize(v, dim=-1) for v in (_own_vectors(network, sentences), kinds))
+    return kinds[(own @ of_kinds.T).argmax(-1)]
 
 
 def _groups(embeddings: Embeddings, most: int) -> IntArray:
