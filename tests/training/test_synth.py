@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from soundctm_training.synth.captions import class_captions, joint_caption, plain_caption, plain_phrases, slots
+from soundctm_training.synth.captions import (
+    class_captions,
+    class_wordings,
+    joint_caption,
+    plain_caption,
+    plain_phrases,
+    slots,
+)
 from soundctm_training.synth.catalogue import (
     BEDS,
     FOREGROUNDS,
@@ -75,10 +82,17 @@ def test_each_class_has_at_least_40_wordings_and_none_is_empty(label: str) -> No
     assert all(phrase == phrase.strip() and phrase and "{" not in phrase for phrase in phrases)
 
 
+def test_other_wordings_are_of_classes_and_none_is_empty() -> None:
+    assert set(class_wordings()) <= set(LABELS)
+    for wordings in class_wordings().values():
+        assert len(set(wordings)) == len(wordings) >= 100
+        assert all(wording == " ".join(wording.split()) and wording for wording in wordings)
+
+
 def test_no_wording_names_two_classes() -> None:
     owners: dict[str, str] = {}
     for label in LABELS:
-        for phrase in set(plain_phrases(label)):
+        for phrase in {*plain_phrases(label), *class_wordings().get(label, ())}:
             assert owners.setdefault(phrase, label) == label, f"{phrase!r} is a caption of {owners[phrase]} and {label}"
 
 

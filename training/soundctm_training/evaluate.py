@@ -30,6 +30,7 @@ from soundctm_training.evaluation.clips import labelled_mels, labelled_sound, po
 from soundctm_training.evaluation.prompts import (
     chosen_prompts,
     known_labels,
+    remembered_wordings,
     require_fresh_seed,
     require_never_trained_on,
     training_captions,
@@ -162,7 +163,7 @@ def _require_unseen(options: BundleOptions, prompts: Mapping[str, Sequence[str]]
         return
     require_fresh_seed(options.first_seed, [pool_seed(options.training_data)])
     every_prompt = [text for texts in prompts.values() for text in texts]
-    require_never_trained_on(every_prompt, training_captions(options.training_data))
+    require_never_trained_on(every_prompt, training_captions(options.training_data) | remembered_wordings())
 
 
 def _one_of_each(prompts: Mapping[str, Sequence[str]], count: int) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from soundctm.bundle import Bundle
 from soundctm.errors import SoundCTMError
 from soundctm.familiarity import read_familiar_table
+from soundctm_training.synth.captions import class_wordings
 from soundctm_training.tables import read_tables
 
 
@@ -57,6 +58,11 @@ def training_captions(data_folder: Path) -> set[str]:
         for path in sorted(data_folder.glob("meta_*.jsonl"))
         for line in path.read_text(encoding="utf-8").splitlines()
     }
+
+
+def remembered_wordings() -> set[str]:
+    """Every other wording that `train remember` may have given a network, canonical."""
+    return {canonical(wording) for wordings in class_wordings().values() for wording in wordings}
 
 
 def require_never_trained_on(prompts: Iterable[str], captions: set[str]) -> None:
