@@ -175,6 +175,7 @@ def test_weights_between_two_networks(folder: Path, tmp_path: Path) -> None:
             "remembers 0 texts and the network it is to go with 7",
         ),
         ("remember {config} --network {teacher} --set text.remembered=0", "text.remembered is 0; say how many"),
+        ("remember {config} --network {teacher} --set text.phrases=-1", "text.phrases is -1; say by how many"),
     ],
 )
 def test_memories_that_do_not_fit_are_refused(command: str, said: str, folder: Path, tmp_path: Path) -> None:

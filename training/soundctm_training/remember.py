@@ -26,8 +26,14 @@ def remember(config: TrainingConfig, weights: Path, labels: Sequence[str], out: 
     """Write the weights of a teacher or a student with a memory of the synthesiser's `labels`. One that they hold
     already is made anew: the map that it is made by does not train. Raises ConfigError, RunError."""
     text = need(config.text, "text", config)
-    if not text.remembered:
-        raise ConfigError("text.remembered is 0; say how many kinds of captions of each class are to be remembered")
+    if text.remembered < 1:
+        raise ConfigError(
+            f"text.remembered is {text.remembered}; say how many kinds of captions of each class are to be remembered"
+        )
+    if text.phrases < 0:
+        raise ConfigError(
+            f"text.phrases is {text.phrases}; say by how many phrases of each class the memory is found, 0 for none"
+        )
     network = read_network(need(config.network, "network", config), weights)
     encoder = batched_text_encoder()
     captions = captions_by_label(pair for pair in catalogue_captions() if pair[1] in set(labels))

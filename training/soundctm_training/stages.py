@@ -161,6 +161,10 @@ def _first_student(
 def _require_same_memory(network: DiT, path: Path, other: DiT) -> None:
     if network.spec != other.spec:
         raise ConfigError(
-            f"{path} remembers {network.spec.text_memory} texts and the network it is to go with "
-            f"{other.spec.text_memory}; give both the memory of one (`soundctm train remember`)"
+            f"{path} remembers {_remembered(network)} and the network it is to go with {_remembered(other)}; give both "
+            "the memory of one (`soundctm train remember`)"
         )
+
+
+def _remembered(network: DiT) -> str:
+    return f"{network.spec.text_memory} texts{' by their phrases' if network.spec.text_phrases else ''}"
