@@ -1,6 +1,7 @@
 """Judging: prompts and seeds stay apart from training, the figures are what they claim, the command runs."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from soundctm_training.evaluation.prompts import (
     canonical,
     chosen_prompts,
     held_out_prompts,
+    remembered_wordings,
     require_fresh_seed,
     require_never_trained_on,
     training_captions,
@@ -61,6 +63,9 @@ def test_a_leaked_prompt_or_seed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "meta_108.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(LeakError, match="heavy rain"):
         require_never_trained_on(["the sound of heavy rain"], training_captions(tmp_path))
+    wording = class_wordings()["rain"][0]
+    with pytest.raises(LeakError, match=re.escape(wording)):
+        require_never_trained_on([wording], remembered_wordings())
     require_fresh_seed(2, [1])
     with pytest.raises(LeakError, match="seed 1"):
         require_fresh_seed(1, [1])
